@@ -1,0 +1,2 @@
+//! turnpike
+pub mod wire;
