@@ -1,2 +1,3 @@
 //! turnpike
+pub mod turn;
 pub mod wire;

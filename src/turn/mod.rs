@@ -9,6 +9,7 @@ pub mod allocation;
 pub mod auth;
 pub mod channel;
 pub mod expiry;
+mod methods;
 pub mod nonce;
 pub mod permission;
 pub mod policy;
@@ -20,6 +21,7 @@ use crate::wire::ParseError;
 use crate::wire::attribute::Family;
 use crate::wire::channel::{ChannelNumber, ChannelRange};
 use crate::wire::stun::Method;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
@@ -35,7 +37,7 @@ pub struct Now {
 }
 
 /// How a client reaches the server; the transport of the 5-tuple.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Transport {
     /// UDP.
     Udp,
@@ -65,7 +67,7 @@ impl Transport {
 macro_rules! address_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub struct $name(pub SocketAddr);
 
         impl $name {
@@ -104,7 +106,7 @@ address_newtype!(
 );
 
 /// The path between a client and the server (RFC 8656 §2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FiveTuple {
     /// Where the client's packets come from.
     pub client: ClientAddr,
@@ -116,7 +118,7 @@ pub struct FiveTuple {
 
 /// The engine's name for the way back to a client: a listener or a connection. The core
 /// stores it and hands it back; it means nothing here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LinkId(pub u64);
 
 /// Who sent a datagram.
@@ -451,6 +453,10 @@ pub enum PortError {
 pub trait Ports {
     /// Binds a port, holds it for `ask.owner`, and charges `ask.charge`; or changes nothing.
     fn open(&mut self, now: Now, ask: &PortAsk<'_>) -> Result<Opened, PortError>;
+
+    /// Whether an address is a live relayed address of this server, on whatever worker. No
+    /// client may come from there: it would be this server talking to itself.
+    fn is_relayed(&self, addr: SocketAddr) -> bool;
 }
 
 /// How long a reserved port is held, in milliseconds (RFC 8656 §7.2: at least 30 s).

@@ -86,7 +86,7 @@ pub const fn is_comprehension_required(kind: u16) -> bool {
 }
 
 /// IANA address family of the STUN formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Family {
     /// 0x01.
     V4,
@@ -109,6 +109,14 @@ impl Family {
         match self {
             Family::V4 => 0x01,
             Family::V6 => 0x02,
+        }
+    }
+
+    /// The other family.
+    pub const fn other(self) -> Self {
+        match self {
+            Family::V4 => Family::V6,
+            Family::V6 => Family::V4,
         }
     }
 
@@ -142,7 +150,7 @@ impl IcmpError {
 }
 
 /// How a long-term key is derived from a password (RFC 8489 §18.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum PasswordAlgorithm {
     /// 0x0001, key of 16 bytes.
     Md5,

@@ -79,8 +79,7 @@ impl ChannelData {
         let Some(&[n0, n1, l0, l1]) = datagram.first_chunk() else {
             return Err(ParseError::Truncated);
         };
-        let number =
-            ChannelNumber::new(u16::from_be_bytes([n0, n1]), range).ok_or(ParseError::ChannelNumber)?;
+        let number = ChannelNumber::new(u16::from_be_bytes([n0, n1]), range).ok_or(ParseError::ChannelNumber)?;
         let len = usize::from(u16::from_be_bytes([l0, l1]));
         if datagram.len() - HEADER_LEN < len {
             return Err(ParseError::Length);

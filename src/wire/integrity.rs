@@ -19,7 +19,8 @@ const KEY_LEN_MAX: usize = 32;
 
 /// A long-term key: 16 bytes from MD5 or 32 from SHA-256. What a server keeps in place of
 /// the password (RFC 8656 §6).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Vec<u8>", into = "Vec<u8>")]
 pub struct Key {
     bytes: [u8; KEY_LEN_MAX],
     len: u8,
@@ -48,6 +49,18 @@ impl Key {
     /// The key's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl From<Vec<u8>> for Key {
+    fn from(bytes: Vec<u8>) -> Self {
+        Key::from_bytes(&bytes)
+    }
+}
+
+impl From<Key> for Vec<u8> {
+    fn from(key: Key) -> Self {
+        key.as_bytes().to_vec()
     }
 }
 

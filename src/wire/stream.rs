@@ -84,10 +84,7 @@ mod tests {
         let mut long = vec![0u8; FRAME_LEN_MAX];
         long[..4].copy_from_slice(&[0x40, 1, 0xFF, 0xFF]);
         assert_eq!(next_frame(&long[..7], R), Next::Incomplete);
-        assert_eq!(
-            next_frame(&long, R),
-            Next::Frame { kind: Kind::ChannelData, message: 65_539, frame: 65_540 }
-        );
+        assert_eq!(next_frame(&long, R), Next::Frame { kind: Kind::ChannelData, message: 65_539, frame: 65_540 });
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub const HEADER_LEN: usize = 20;
 pub const ATTRIBUTE_HEADER_LEN: usize = 4;
 
 /// The 96 bits by which a response finds its request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct TransactionId(pub [u8; 12]);
 
 /// The two class bits of the message type.
@@ -119,13 +119,8 @@ impl<'a> Message<'a> {
         if !len.is_multiple_of(4) || HEADER_LEN + len != bytes.len() {
             return Err(ParseError::Length);
         }
-        let mut message = Message {
-            bytes,
-            visible_end: bytes.len(),
-            sha1_at: None,
-            sha256_at: None,
-            has_fingerprint: false,
-        };
+        let mut message =
+            Message { bytes, visible_end: bytes.len(), sha1_at: None, sha256_at: None, has_fingerprint: false };
         message.walk()?;
         Ok(message)
     }
@@ -293,6 +288,12 @@ impl<'a> Writer<'a> {
         writer
     }
 
+    /// Goes on with a message of `len` bytes that an earlier writer finished in `out`.
+    pub fn resume(out: &'a mut [u8], len: usize) -> Self {
+        let overflow = len < HEADER_LEN || len > out.len();
+        Writer { out, len, overflow }
+    }
+
     /// Appends an attribute with zeroed padding.
     pub fn push(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         self.push_parts(kind, &[value])
@@ -388,7 +389,12 @@ pub fn data_indication_header_len(peer: SocketAddr) -> usize {
 /// end of `headroom`, so that payload already in place needs no copy. The caller zeroes the
 /// `padded(len) - len` bytes after the payload and sends them too.
 #[inline]
-pub fn data_indication_header(headroom: &mut [u8; DATA_INDICATION_HEADER_MAX], peer: SocketAddr, len: usize, id: TransactionId) {
+pub fn data_indication_header(
+    headroom: &mut [u8; DATA_INDICATION_HEADER_MAX],
+    peer: SocketAddr,
+    len: usize,
+    id: TransactionId,
+) {
     let header_len = data_indication_header_len(peer);
     let out = &mut headroom[DATA_INDICATION_HEADER_MAX - header_len..];
     let body = header_len - HEADER_LEN + padded(len);

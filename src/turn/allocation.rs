@@ -1,0 +1,235 @@
+//! Allocations (RFC 8656 §6): plain state, and the table that finds it.
+//!
+//! An allocation holds values only, no handle and no pointer, so that it can be written down
+//! and read by the next process. [`STATE_VERSION`] changes when its shape does.
+
+use super::channel::Channels;
+use super::permission::Permissions;
+use super::quota::Bucket;
+use super::{AllocationId, ClientId, FiveTuple, LinkId, RelayedAddr};
+use crate::wire::attribute::{Family, PasswordAlgorithm};
+use crate::wire::integrity::Key;
+use crate::wire::stun::TransactionId;
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use serde::{Deserialize, Serialize};
+use std::hash::BuildHasher;
+
+/// Version of [`State`].
+pub const STATE_VERSION: u16 = 1;
+
+/// All that a server must know to go on serving its allocations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// [`STATE_VERSION`] of the writer.
+    pub version: u16,
+    /// The allocations; times are of the boot clock, which outlives a process.
+    pub allocations: Vec<Allocation>,
+}
+
+/// Who an allocation belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The username that created it; every later request must bear it (RFC 8656 §5).
+    pub username: Box<[u8]>,
+    /// Whom it is charged to.
+    pub payer: Box<str>,
+}
+
+/// What an allocation has carried: application bytes, without framing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets relayed to peers.
+    pub to_peer_packets: u64,
+    /// Bytes relayed to peers.
+    pub to_peer_bytes: u64,
+    /// Packets relayed to the client.
+    pub to_client_packets: u64,
+    /// Bytes relayed to the client.
+    pub to_client_bytes: u64,
+}
+
+/// One relayed address of an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relay {
+    /// The address as the client knows it.
+    pub relayed: RelayedAddr,
+    /// When it ends unless refreshed.
+    pub until_ms: u64,
+}
+
+/// One allocation, single or dual.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// The path to the client.
+    pub tuple: FiveTuple,
+    /// The engine's way to the client.
+    pub link: LinkId,
+    /// Who it belongs to.
+    pub account: Account,
+    /// Its key; `None` for one made without credentials.
+    pub key: Option<(PasswordAlgorithm, Key)>,
+    /// Transaction that created it: the same one again is a retransmission.
+    pub transaction: TransactionId,
+    /// IPv4 and IPv6 relayed addresses.
+    pub relays: [Option<Relay>; 2],
+    /// The reservation token its creation returned.
+    pub token: Option<[u8; 8]>,
+    /// The family a dual request did not get, and the error code.
+    pub missing: Option<(Family, u16)>,
+    /// When it was created.
+    pub created_ms: u64,
+    /// When it ends however often it is refreshed.
+    pub session_end_ms: u64,
+    /// Its permissions, of both families.
+    pub permissions: Permissions,
+    /// Its channels, of both families.
+    pub channels: Channels,
+    /// What it has carried.
+    pub traffic: Traffic,
+    /// Byte rates: to peers, to the client.
+    pub rates: [Bucket; 2],
+    /// Rate of ICMP reports to the client.
+    pub icmp_rate: Bucket,
+}
+
+impl Allocation {
+    /// Where datagrams to its client go.
+    #[inline]
+    pub fn client(&self) -> ClientId {
+        ClientId { link: self.link, addr: self.tuple.client }
+    }
+
+    /// The relayed address of a family, if it is live now.
+    #[inline]
+    pub fn relay(&self, family: Family, now_ms: u64) -> Option<&Relay> {
+        self.relays[family.index()].as_ref().filter(|relay| now_ms < relay.until_ms)
+    }
+
+    /// Whether any relayed address is live now.
+    #[inline]
+    pub fn is_live(&self, now_ms: u64) -> bool {
+        self.relays.iter().flatten().any(|relay| now_ms < relay.until_ms)
+    }
+
+    /// When it has to be looked at next: the first end of a relayed address.
+    pub fn next_end_ms(&self) -> Option<u64> {
+        self.relays.iter().flatten().map(|relay| relay.until_ms).min()
+    }
+
+    /// Seconds until the first of its live relayed addresses ends, rounded up.
+    pub fn lifetime_s(&self, now_ms: u64) -> u32 {
+        let ends = self.relays.iter().flatten().map(|relay| relay.until_ms).filter(|&end| now_ms < end);
+        ends.min().map_or(0, |end| (end - now_ms).div_ceil(1000) as u32)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    allocation: Option<Allocation>,
+}
+
+/// The allocations of one server, by id and by 5-tuple. The 5-tuple is stored once, in the
+/// allocation; the index holds slot numbers only.
+#[derive(Debug)]
+pub struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_tuple: HashTable<u32>,
+    hash: FixedState,
+}
+
+impl Table {
+    /// An empty table; `seed` keys its hash.
+    pub fn new(seed: u64) -> Self {
+        Table { slots: Vec::new(), free: Vec::new(), by_tuple: HashTable::new(), hash: FixedState::with_seed(seed) }
+    }
+
+    /// The id that the next [`Table::insert`] will give.
+    pub fn vacant(&self) -> AllocationId {
+        let index = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        AllocationId { index, generation: self.slots.get(index as usize).map_or(0, |slot| slot.generation) }
+    }
+
+    /// Takes an allocation in. Its 5-tuple must be free.
+    pub fn insert(&mut self, allocation: Allocation) -> AllocationId {
+        let id = self.vacant();
+        if self.free.pop().is_none() {
+            self.slots.push(Slot::default());
+        }
+        let hash = self.hash.hash_one(allocation.tuple);
+        self.slots[id.index as usize].allocation = Some(allocation);
+        let (slots, state) = (&self.slots, &self.hash);
+        self.by_tuple.insert_unique(hash, id.index, |&index| {
+            slots[index as usize].allocation.as_ref().map_or(0, |a| state.hash_one(a.tuple))
+        });
+        id
+    }
+
+    /// Takes an allocation out; its id is never valid again.
+    pub fn remove(&mut self, id: AllocationId) -> Option<Allocation> {
+        let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?;
+        let allocation = slot.allocation.take()?;
+        slot.generation = (slot.generation + 1) & AllocationId::GENERATION_MASK;
+        let hash = self.hash.hash_one(allocation.tuple);
+        if let Ok(entry) = self.by_tuple.find_entry(hash, |&index| index == id.index) {
+            entry.remove();
+        }
+        self.free.push(id.index);
+        Some(allocation)
+    }
+
+    /// The allocation of an id.
+    #[inline]
+    pub fn get(&self, id: AllocationId) -> Option<&Allocation> {
+        let slot = self.slots.get(id.index as usize)?;
+        slot.allocation.as_ref().filter(|_| slot.generation == id.generation)
+    }
+
+    /// The allocation of an id, to change.
+    #[inline]
+    pub fn get_mut(&mut self, id: AllocationId) -> Option<&mut Allocation> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        if slot.generation == id.generation { slot.allocation.as_mut() } else { None }
+    }
+
+    /// The id of the allocation in a slot.
+    pub fn id_at(&self, index: u32) -> Option<AllocationId> {
+        let slot = self.slots.get(index as usize)?;
+        slot.allocation.as_ref()?;
+        Some(AllocationId { index, generation: slot.generation })
+    }
+
+    /// The allocation on a 5-tuple.
+    #[inline]
+    pub fn find(&self, tuple: &FiveTuple) -> Option<AllocationId> {
+        let hash = self.hash.hash_one(tuple);
+        let matches = |&index: &u32| self.slots[index as usize].allocation.as_ref().is_some_and(|a| a.tuple == *tuple);
+        let index = *self.by_tuple.find(hash, matches)?;
+        Some(AllocationId { index, generation: self.slots[index as usize].generation })
+    }
+
+    /// All allocations, in the order of their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (AllocationId, &Allocation)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let id = AllocationId { index: index as u32, generation: slot.generation };
+            Some((id, slot.allocation.as_ref()?))
+        })
+    }
+
+    /// All allocations, to change.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Allocation> {
+        self.slots.iter_mut().filter_map(|slot| slot.allocation.as_mut())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_tuple.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_tuple.is_empty()
+    }
+}

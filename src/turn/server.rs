@@ -1,0 +1,438 @@
+//! The server: data in, a verdict out.
+//!
+//! Here are the two paths a relayed packet takes and the life of allocations; requests are in
+//! `request`. Validity is judged at look-up; the wheel only frees what is over.
+
+use super::allocation::{Allocation, STATE_VERSION, State, Table};
+use super::expiry::Wheel;
+use super::policy::{self, Reach};
+use super::quota::Unverified;
+use super::{
+    AllocationId, ClientId, Config, DropReason, EndReason, Event, FiveTuple, Framing, Now, PeerAddr, Ports, Sender,
+    Verdict,
+};
+use crate::wire::attribute::{self, Family, IcmpError};
+use crate::wire::channel::{self, ChannelData};
+use crate::wire::stun::{self, Class, Message, Method, TransactionId, Writer};
+use crate::wire::{self, DATAGRAM_LEN_MAX, Kind};
+use foldhash::fast::FixedState;
+use std::collections::{HashSet, VecDeque};
+use std::hash::BuildHasher;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Allocations looked at in one [`Server::handle_timeout`].
+const EXPIRIES_PER_TURN: usize = 1024;
+/// ICMP errors reported to one client a second.
+pub const ICMP_PER_SECOND: u64 = 10;
+/// How long the transaction of a finished allocation is remembered, in milliseconds: as long
+/// as its retransmissions may be under way (RFC 8489 §6.3.1).
+const TOMBSTONE_MS: u64 = 40_000;
+/// Finished allocations remembered; the oldest makes room.
+const TOMBSTONES_MAX: usize = 16_384;
+/// Direction indices of [`Allocation::rates`].
+const TO_PEER: usize = 0;
+const TO_CLIENT: usize = 1;
+
+/// One worker's server.
+#[derive(Debug)]
+pub struct Server {
+    pub(super) config: Arc<Config>,
+    pub(super) table: Table,
+    pub(super) wheel: Wheel,
+    pub(super) unverified: Unverified,
+    pub(super) tombstones: Tombstones,
+    events: VecDeque<Event>,
+    next_transaction: u128,
+}
+
+impl Server {
+    /// A server without allocations. `seed` keys its hashes and transaction ids; a random one
+    /// in production, a chosen one in tests.
+    pub fn new(config: Arc<Config>, now: Now, seed: u64) -> Self {
+        Server {
+            config,
+            table: Table::new(seed),
+            wheel: Wheel::new(now.mono_ms),
+            unverified: Unverified::new(seed.rotate_left(17) ^ 0x9E37_79B9_7F4A_7C15),
+            tombstones: Tombstones::new(seed.rotate_left(31)),
+            events: VecDeque::new(),
+            next_transaction: u128::from(seed) << 32,
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Replaces the configuration. Permissions and channels that its policy forbids end now.
+    pub fn configure(&mut self, now: Now, config: Arc<Config>) {
+        self.config = config;
+        let policy = &self.config.policy;
+        for allocation in self.table.iter_mut() {
+            allocation.permissions.retain(now.mono_ms, |ip| policy.judge(ip).is_ok());
+            allocation.channels.retain(now.mono_ms, |peer| policy.judge_peer(peer.0).is_ok());
+        }
+    }
+
+    /// Judges a datagram from a client. A control answer is written into `out`.
+    pub fn handle_client(
+        &mut self,
+        now: Now,
+        from: &Sender,
+        datagram: &[u8],
+        ports: &mut dyn Ports,
+        out: &mut [u8],
+    ) -> Verdict {
+        match wire::classify(datagram, self.config.channels) {
+            Kind::ChannelData => self.handle_channel_data(now, from, datagram),
+            Kind::Stun => self.handle_stun(now, from, datagram, ports, out),
+            Kind::Other => Verdict::Drop(DropReason::Malformed),
+        }
+    }
+
+    /// RFC 8656 §12.6. A permission is not asked for: the binding is one.
+    #[inline]
+    fn handle_channel_data(&mut self, now: Now, from: &Sender, datagram: &[u8]) -> Verdict {
+        let data = match ChannelData::parse(datagram, self.config.channels) {
+            Ok(data) => data,
+            Err(error) => return Verdict::Drop(error.into()),
+        };
+        let Some(id) = self.table.find(&from.tuple) else { return Verdict::Drop(DropReason::NoAllocation) };
+        let Some(channel) = self.table.get(id).and_then(|a| a.channels.by_number(data.number, now.mono_ms)) else {
+            return Verdict::Drop(DropReason::NoChannel);
+        };
+        let (peer, own) = (channel.peer, channel.own);
+        self.to_peer(now, id, peer, own, data.payload, false)
+    }
+
+    fn handle_stun(
+        &mut self,
+        now: Now,
+        from: &Sender,
+        datagram: &[u8],
+        ports: &mut dyn Ports,
+        out: &mut [u8],
+    ) -> Verdict {
+        let message = match Message::parse(datagram) {
+            Ok(message) => message,
+            Err(error) => return Verdict::Drop(error.into()),
+        };
+        match (message.class(), message.method()) {
+            (Class::Indication, Method::SEND) => self.handle_send(now, from, &message),
+            (Class::Request, _) if from.tuple.client.0.port() == 0 => Verdict::Drop(DropReason::Source),
+            (Class::Request, _) if policy::is_refused_source(from.tuple.client.ip()) => {
+                Verdict::Drop(DropReason::Source)
+            }
+            (Class::Request, _) => self.handle_request(now, from, &message, ports, out),
+            _ => Verdict::Drop(DropReason::Unexpected),
+        }
+    }
+
+    /// RFC 8656 §11.2.
+    fn handle_send(&mut self, now: Now, from: &Sender, message: &Message<'_>) -> Verdict {
+        let Some(id) = self.table.find(&from.tuple) else { return Verdict::Drop(DropReason::NoAllocation) };
+        let Some(send) = Send::read(message) else { return Verdict::Drop(DropReason::BadIndication) };
+        let permitted = self.table.get(id).is_some_and(|a| a.permissions.allows(send.peer.ip(), now.mono_ms));
+        if !permitted {
+            return Verdict::Drop(DropReason::NoPermission);
+        }
+        // The address was judged when the permission was installed; here it is the port's turn.
+        let policy = &self.config.policy;
+        let reach = if policy.is_own(send.peer.ip()) { Reach::Own } else { Reach::Network };
+        match policy.judge_port(reach, send.peer.0.port()) {
+            Ok(reach) => self.to_peer(now, id, send.peer, reach == Reach::Own, send.payload, send.dont_fragment),
+            Err(policy::Denial::SelfPort) => Verdict::Drop(DropReason::SelfPortRefused),
+            Err(_) => Verdict::Drop(DropReason::PeerDenied),
+        }
+    }
+
+    #[inline]
+    fn to_peer(
+        &mut self,
+        now: Now,
+        via: AllocationId,
+        peer: PeerAddr,
+        own: bool,
+        payload: Range<usize>,
+        dont_fragment: bool,
+    ) -> Verdict {
+        let rate = self.config.limits.bytes_per_second;
+        let Some(allocation) = self.table.get_mut(via) else { return Verdict::Drop(DropReason::NoAllocation) };
+        let Some(relay) = allocation.relay(peer.family(), now.mono_ms) else {
+            return Verdict::Drop(DropReason::NoAllocation);
+        };
+        let from = relay.relayed;
+        let bytes = payload.len() as u64;
+        if rate != 0 && !allocation.rates[TO_PEER].take(now.mono_ms, rate, rate, bytes) {
+            return Verdict::Drop(DropReason::Bandwidth);
+        }
+        allocation.traffic.to_peer_packets += 1;
+        allocation.traffic.to_peer_bytes += bytes;
+        if own {
+            Verdict::ToRelay { via, from, to: super::RelayedAddr(peer.0), payload }
+        } else {
+            Verdict::ToPeer { via, peer, payload, dont_fragment }
+        }
+    }
+
+    /// Judges `len` bytes from a peer that arrived at a relayed address of `via`
+    /// (RFC 8656 §11.3). The payload is the whole datagram.
+    #[inline]
+    pub fn handle_peer(&mut self, now: Now, via: AllocationId, from: PeerAddr, len: usize) -> Verdict {
+        let rate = self.config.limits.bytes_per_second;
+        let Some(allocation) = self.table.get_mut(via) else { return Verdict::Drop(DropReason::NoAllocation) };
+        if allocation.relay(from.family(), now.mono_ms).is_none() {
+            return Verdict::Drop(DropReason::NoAllocation);
+        }
+        if !allocation.permissions.allows(from.ip(), now.mono_ms) {
+            return Verdict::Drop(DropReason::NoPermission);
+        }
+        let (framing, header_len) = match allocation.channels.by_peer(from, now.mono_ms) {
+            Some(channel) => (Framing::ChannelData(channel.number), channel::HEADER_LEN),
+            None => (Framing::DataIndication(from), stun::data_indication_header_len(from.0)),
+        };
+        if header_len + wire::padded(len) > DATAGRAM_LEN_MAX {
+            return Verdict::Drop(DropReason::Oversize);
+        }
+        if rate != 0 && !allocation.rates[TO_CLIENT].take(now.mono_ms, rate, rate, len as u64) {
+            return Verdict::Drop(DropReason::Bandwidth);
+        }
+        allocation.traffic.to_client_packets += 1;
+        allocation.traffic.to_client_bytes += len as u64;
+        Verdict::ToClient { via, client: allocation.client(), payload: 0..len, framing }
+    }
+
+    /// Judges an ICMP error that a packet to `peer` provoked (RFC 8656 §11.5). The permission
+    /// asked for is that of the packet's destination, whoever sent the error.
+    pub fn handle_icmp(
+        &mut self,
+        now: Now,
+        via: AllocationId,
+        peer: PeerAddr,
+        error: IcmpError,
+        out: &mut [u8],
+    ) -> Verdict {
+        let relevant = match peer.family() {
+            Family::V4 => matches!(error.kind, 3 | 11),
+            Family::V6 => matches!(error.kind, 1..=3),
+        };
+        if !relevant {
+            return Verdict::Drop(DropReason::Unexpected);
+        }
+        let id = self.transaction_id();
+        let Some(allocation) = self.table.get_mut(via) else { return Verdict::Drop(DropReason::NoAllocation) };
+        if !allocation.is_live(now.mono_ms) || !allocation.permissions.allows(peer.ip(), now.mono_ms) {
+            return Verdict::Drop(DropReason::NoPermission);
+        }
+        if !allocation.icmp_rate.take(now.mono_ms, ICMP_PER_SECOND, ICMP_PER_SECOND, 1) {
+            return Verdict::Drop(DropReason::IcmpRate);
+        }
+        let client: ClientId = allocation.client();
+        let mut writer = Writer::new(out, Class::Indication, Method::DATA, id);
+        writer.push_xor_address(attribute::XOR_PEER_ADDRESS, peer.0).push(attribute::ICMP, &error.encode());
+        match writer.finish() {
+            Ok(len) => Verdict::Indicate { client, len },
+            Err(stun::Overflow) => Verdict::Drop(DropReason::Overflow),
+        }
+    }
+
+    /// A transaction id for an indication of the server's own making.
+    #[inline]
+    pub fn transaction_id(&mut self) -> TransactionId {
+        // Nobody answers an indication; the id only has to differ from the last one.
+        self.next_transaction = self.next_transaction.wrapping_add(0x9E37_79B9_7F4A_7C15_F39C_0C21);
+        let mut id = [0; 12];
+        id.copy_from_slice(&self.next_transaction.to_le_bytes()[..12]);
+        TransactionId(id)
+    }
+
+    /// The client's connection is gone, and its allocation with it.
+    pub fn handle_disconnect(&mut self, now: Now, tuple: &FiveTuple) {
+        if let Some(id) = self.table.find(tuple) {
+            self.delete(now, id, EndReason::Disconnected);
+        }
+    }
+
+    /// Ends an allocation from outside. False when there is none of this id.
+    pub fn close(&mut self, now: Now, id: AllocationId) -> bool {
+        self.delete(now, id, EndReason::Closed)
+    }
+
+    /// Frees what is over, a bounded number of allocations a call; call again while
+    /// [`Server::next_deadline`] lies in the past.
+    pub fn handle_timeout(&mut self, now: Now) {
+        for _ in 0..EXPIRIES_PER_TURN {
+            let Some(index) = self.wheel.pop(now.mono_ms) else { return };
+            let Some(id) = self.table.id_at(index) else { continue };
+            for family in [Family::V4, Family::V6] {
+                self.end_family_if(now, id, family, |relay_end| relay_end <= now.mono_ms);
+            }
+            match self.table.get_mut(id).map(|a| (a.next_end_ms(), a)) {
+                Some((Some(end_ms), allocation)) => {
+                    allocation.permissions.retain(now.mono_ms, |_| true);
+                    allocation.channels.retain(now.mono_ms, |_| true);
+                    self.wheel.arm(index, end_ms);
+                }
+                _ => {
+                    self.delete(now, id, EndReason::Expired);
+                }
+            }
+        }
+    }
+
+    /// When [`Server::handle_timeout`] has something to do.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.wheel.next_deadline_ms()
+    }
+
+    /// The next event, in order.
+    #[inline]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The allocations, for snapshots and tests.
+    pub fn allocations(&self) -> impl Iterator<Item = (AllocationId, &Allocation)> {
+        self.table.iter()
+    }
+
+    /// One allocation.
+    pub fn allocation(&self, id: AllocationId) -> Option<&Allocation> {
+        self.table.get(id)
+    }
+
+    /// How many allocations there are.
+    pub fn allocation_count(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Writes the allocations down.
+    pub fn state(&self) -> State {
+        State { version: STATE_VERSION, allocations: self.table.iter().map(|(_, a)| a.clone()).collect() }
+    }
+
+    /// Takes over allocations that another server wrote down; those on a 5-tuple in use are
+    /// left out. `None` for a version this code does not know; nothing is taken then.
+    pub fn restore(&mut self, state: State) -> Option<Vec<AllocationId>> {
+        if state.version != STATE_VERSION {
+            return None;
+        }
+        let mut ids = Vec::with_capacity(state.allocations.len());
+        for allocation in state.allocations {
+            if self.table.find(&allocation.tuple).is_none() {
+                let end_ms = allocation.next_end_ms().unwrap_or(0);
+                let id = self.table.insert(allocation);
+                self.wheel.arm(id.index, end_ms);
+                ids.push(id);
+            }
+        }
+        Some(ids)
+    }
+
+    pub(super) fn emit(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// Ends one relayed address with its permissions and channels, and leaves the other
+    /// family's alone (RFC 8656 §8.1).
+    pub(super) fn end_family_if(&mut self, now: Now, id: AllocationId, family: Family, ends: impl Fn(u64) -> bool) {
+        let Some(allocation) = self.table.get_mut(id) else { return };
+        let Some(relay) = allocation.relays[family.index()].take_if(|relay| ends(relay.until_ms)) else { return };
+        allocation.permissions.retain(now.mono_ms, |ip| Family::of(ip) != family);
+        allocation.channels.retain(now.mono_ms, |peer| peer.family() != family);
+        self.emit(Event::Released { id, relayed: relay.relayed });
+    }
+
+    /// Ends an allocation with all that belongs to it.
+    pub(super) fn delete(&mut self, now: Now, id: AllocationId, reason: EndReason) -> bool {
+        let Some(allocation) = self.table.remove(id) else { return false };
+        self.wheel.disarm(id.index);
+        self.tombstones.add(now, &allocation.tuple, allocation.transaction);
+        for relay in allocation.relays.iter().flatten() {
+            self.emit(Event::Released { id, relayed: relay.relayed });
+        }
+        self.emit(Event::Deleted {
+            id,
+            tuple: allocation.tuple,
+            account: allocation.account,
+            reason,
+            traffic: allocation.traffic,
+            age_ms: now.mono_ms.saturating_sub(allocation.created_ms),
+        });
+        true
+    }
+}
+
+/// What a Send indication asks for.
+struct Send {
+    peer: PeerAddr,
+    payload: Range<usize>,
+    dont_fragment: bool,
+}
+
+impl Send {
+    /// One pass over the attributes; the first of each kind counts. `None` when one is missing
+    /// or malformed, the port is 0, or an unknown one must be understood (RFC 8489 §6.3.2).
+    fn read(message: &Message<'_>) -> Option<Send> {
+        let (mut peer, mut payload, mut dont_fragment) = (None, None, false);
+        for a in message.attributes() {
+            match a.kind {
+                attribute::XOR_PEER_ADDRESS if peer.is_none() => {
+                    peer = Some(attribute::xor_address(a.value, &message.transaction_id())?);
+                }
+                attribute::DATA if payload.is_none() => payload = Some(a.range),
+                attribute::DONT_FRAGMENT => dont_fragment = true,
+                kind if super::request::is_unknown_required(kind) => return None,
+                _ => {}
+            }
+        }
+        let peer = peer.filter(|peer| peer.port() != 0)?;
+        Some(Send { peer: PeerAddr(peer), payload: payload?, dont_fragment })
+    }
+}
+
+/// Transactions of allocations that are over: a late duplicate of the Allocate that made one
+/// must not make another, which nobody would know of. Bounded in time and number.
+#[derive(Debug)]
+pub(super) struct Tombstones {
+    order: VecDeque<(u64, u64)>,
+    keys: HashSet<u64>,
+    hash: FixedState,
+}
+
+impl Tombstones {
+    fn new(seed: u64) -> Self {
+        Tombstones { order: VecDeque::new(), keys: HashSet::new(), hash: FixedState::with_seed(seed) }
+    }
+
+    fn add(&mut self, now: Now, tuple: &FiveTuple, transaction: TransactionId) {
+        self.sweep(now);
+        if self.order.len() >= TOMBSTONES_MAX {
+            self.forget_oldest();
+        }
+        let key = self.hash.hash_one((tuple, transaction));
+        if self.keys.insert(key) {
+            self.order.push_back((now.mono_ms + TOMBSTONE_MS, key));
+        }
+    }
+
+    /// Whether this transaction made an allocation that is over.
+    pub(super) fn holds(&mut self, now: Now, tuple: &FiveTuple, transaction: TransactionId) -> bool {
+        self.sweep(now);
+        self.keys.contains(&self.hash.hash_one((tuple, transaction)))
+    }
+
+    fn sweep(&mut self, now: Now) {
+        while self.order.front().is_some_and(|&(until_ms, _)| until_ms <= now.mono_ms) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, key)) = self.order.pop_front() {
+            self.keys.remove(&key);
+        }
+    }
+}
