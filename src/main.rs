@@ -1,1 +1,21 @@
-fn main() {}
+//! The `turnpike` binary: a command line handed to one function a command.
+
+use clap::Parser;
+use std::process::ExitCode;
+use turnpike::cli::{self, Arguments, Command};
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Dev(options) => cli::dev::dev(&options),
+        Command::Run(options) => cli::run::run(&options),
+        Command::Check(options) => cli::check::check(&options),
+        Command::Credentials(options) => cli::credentials::credentials(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("turnpike: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -349,7 +349,7 @@ fn port_refusal(error: PortError) -> Refusal {
     match error {
         PortError::Family => Refusal::new(440),
         PortError::Quota => Refusal::new(486),
-        PortError::Exhausted | PortError::Capacity | PortError::Draining => NO_CAPACITY,
+        PortError::Exhausted | PortError::Capacity => NO_CAPACITY,
     }
 }
 

@@ -445,8 +445,6 @@ pub enum PortError {
     Quota,
     /// The server is at its limit of allocations: 508.
     Capacity,
-    /// The server takes no new allocations: 508, or 300 with an alternate server.
-    Draining,
 }
 
 /// The one effect a request needs answered before it can be: binding a relayed port.

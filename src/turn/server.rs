@@ -303,6 +303,11 @@ impl Server {
         self.table.get(id)
     }
 
+    /// Whether there is an allocation on a 5-tuple.
+    pub fn has_allocation(&self, tuple: &FiveTuple) -> bool {
+        self.table.find(tuple).is_some()
+    }
+
     /// How many allocations there are.
     pub fn allocation_count(&self) -> usize {
         self.table.len()

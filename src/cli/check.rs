@@ -1,0 +1,128 @@
+//! `turnpike check`: every value in force, where it comes from, and each warning.
+
+use super::run::protocol;
+use super::{Configuration, Failure, host, print};
+use crate::config::{Loaded, Plan};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Columns of values before their origins begin.
+const ORIGIN_COLUMN: usize = 48;
+
+/// `turnpike check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  turnpike check -c /etc/turnpike.toml\n  \
+                        turnpike check -c /etc/turnpike.toml --format json | jq .warnings")]
+pub struct Options {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// How the result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// One value in force.
+struct Entry {
+    value: Value,
+    origin: String,
+}
+
+/// Checks and prints.
+pub fn check(options: &Options) -> Result<(), Failure> {
+    let loaded = options.configuration.load()?;
+    let plan = loaded.plan(&host()?)?;
+    print(&match options.format {
+        Format::Text => text(&loaded, &plan),
+        Format::Json => format!("{:#}\n", json(&loaded, &plan)),
+    });
+    Ok(())
+}
+
+/// Every key with its value, those the machine decides filled in; secrets only as their lengths.
+fn entries(loaded: &Loaded, plan: &Plan) -> BTreeMap<String, Entry> {
+    let mut entries = BTreeMap::new();
+    let file = serde_json::to_value(&loaded.file).unwrap_or_default();
+    flatten(String::new(), file, &mut |key, value| {
+        let origin = loaded.origins.of(&key);
+        entries.insert(key, Entry { value, origin });
+    });
+    let decided = [("realm", json!(plan.realm)), ("workers", json!(plan.engine.workers))];
+    for (key, value) in decided {
+        if let Some(entry) = entries.get_mut(key) {
+            entry.value = value;
+        }
+    }
+    entries
+}
+
+fn flatten(key: String, value: Value, add: &mut impl FnMut(String, Value)) {
+    match value {
+        Value::Object(table) if !table.is_empty() => {
+            for (name, value) in table {
+                flatten(if key.is_empty() { name } else { format!("{key}.{name}") }, value, add);
+            }
+        }
+        value => add(key, value),
+    }
+}
+
+fn text(loaded: &Loaded, plan: &Plan) -> String {
+    let mut text = String::new();
+    let entries = entries(loaded, plan);
+    let tables = ["", "listen", "tls", "relay", "auth", "limits", "log"];
+    for table in tables {
+        if !table.is_empty() {
+            let _ = writeln!(text, "\n[{table}]");
+        }
+        for (key, entry) in &entries {
+            let (above, name) = key.split_once('.').unwrap_or(("", key));
+            if above == table {
+                let line = format!("{name} = {}", shown(&entry.value));
+                let _ = writeln!(text, "{line:ORIGIN_COLUMN$}  # {}", entry.origin);
+            }
+        }
+    }
+    let _ = writeln!(text, "\nlistening:");
+    for listen in &plan.engine.listen {
+        let _ = writeln!(text, "  {} {}", protocol(listen), listen.addr);
+    }
+    match plan.warnings.is_empty() {
+        true => text.push_str("\nno warnings\n"),
+        false => text.push_str("\nwarnings:\n"),
+    }
+    for warning in &plan.warnings {
+        let _ = writeln!(text, "  - {}", warning);
+    }
+    text
+}
+
+/// A value as the file would have it.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.starts_with("(set, ") => text.clone(),
+        Value::Array(values) => format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+fn json(loaded: &Loaded, plan: &Plan) -> Value {
+    let entries = entries(loaded, plan).into_iter();
+    let values: BTreeMap<String, Value> =
+        entries.map(|(key, entry)| (key, json!({ "value": entry.value, "source": entry.origin }))).collect();
+    let listening = plan.engine.listen.iter();
+    let listening: Vec<Value> =
+        listening.map(|listen| json!({ "protocol": protocol(listen), "address": listen.addr.to_string() })).collect();
+    json!({ "values": values, "listening": listening, "warnings": plan.warnings })
+}

@@ -1,0 +1,136 @@
+//! The command line: one file a command, and what they share.
+//!
+//! A command returns a [`Failure`] instead of ending the program; only `main` exits.
+
+pub mod check;
+pub mod credentials;
+pub mod dev;
+mod log;
+pub mod run;
+mod signals;
+
+use crate::config::{self, Fault, Host, Inputs, Loaded};
+use clap::{Parser, Subcommand};
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// A fast and safe STUN/TURN relay in one binary.
+#[derive(Parser)]
+#[command(
+    name = "turnpike",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example:\n  turnpike dev                           try it on this machine\n  \
+                  turnpike run -c /etc/turnpike.toml     serve"
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serve on this machine with throw-away credentials, to try things out
+    Dev(dev::Options),
+    /// Serve as configured
+    Run(run::Options),
+    /// Print the configuration in force, where each value comes from, and every warning
+    Check(check::Options),
+    /// Mint a time-limited credential and print it as an iceServers JSON
+    Credentials(credentials::Options),
+}
+
+/// Where the configuration is; the same for every command that reads one.
+#[derive(Debug, Default, clap::Args)]
+pub struct Configuration {
+    /// A .toml file, or a directory of them; later ones win key by key
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Set one key; wins over TURNPIKE__KEY__PATH variables, which win over files
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl Configuration {
+    /// Reads it, the environment included. To configure nothing at all is refused.
+    fn load(&self) -> Result<Loaded, Fault> {
+        let inputs = self.inputs();
+        if inputs.is_empty() {
+            return Err(Fault::new("no configuration is given").hint(
+                "name a file with -c FILE, or try `turnpike dev` for a server with throw-away credentials",
+            ));
+        }
+        config::load(&inputs)
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs { files: self.files.clone(), env: std::env::vars_os().collect(), set: self.set.clone() }
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration is wrong.
+    Configuration(Fault),
+    /// Something else is.
+    Other(String),
+}
+
+impl Failure {
+    /// The exit code: 78 (`EX_CONFIG`) says that a restart would not help.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Configuration(_) => 78,
+            Failure::Other(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Configuration(fault) => fault.fmt(f),
+            Failure::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Failure::Configuration(fault)
+    }
+}
+
+/// Looks at this machine.
+fn host() -> Result<Host, Failure> {
+    Host::look().map_err(|error| Failure::Other(format!("the addresses of this host can not be listed: {error}")))
+}
+
+/// Prints to stdout. A reader that went away, as `head` does, is no failure.
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in Arguments::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Example"), "{}", command.get_name());
+        }
+    }
+}

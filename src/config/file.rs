@@ -1,0 +1,170 @@
+//! The configuration as it is written: every key, its type and its default, in one place.
+//!
+//! What a key means for the floors is decided by the parent module; here a value is only read.
+
+use super::address::{Endpoint, External, Network, RelayAddress};
+use super::secret::{Password, Secret, UserName};
+use super::value::{Format, Level, PortRange, Realm, Seconds, Separator, count};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Declares a table of keys with their defaults.
+macro_rules! table {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$key_doc:meta])* $key:ident: $type:ty = $default:expr,)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Deserialize, Serialize)]
+        #[serde(default, deny_unknown_fields, expecting = "a table")]
+        pub struct $name { $($(#[$key_doc])* pub $key: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $($key: $default,)* }
+            }
+        }
+    };
+}
+
+table! {
+    /// A whole configuration.
+    File {
+        /// The realm; empty: the host's name.
+        realm: Realm = Realm::default(),
+        /// Relay threads; 0: one per usable core.
+        #[serde(deserialize_with = "count")]
+        workers: usize = 0,
+        /// The client side.
+        listen: Listen = Listen::default(),
+        /// The certificate.
+        tls: Tls = Tls::default(),
+        /// The peer side.
+        relay: Relay = Relay::default(),
+        /// Who may allocate.
+        auth: Auth = Auth::default(),
+        /// Limits; 0: none.
+        limits: Limits = Limits::default(),
+        /// The log.
+        log: Log = Log::default(),
+    }
+}
+
+table! {
+    /// `[listen]`: where clients reach the server. A wildcard means every local address of its
+    /// family, bound one by one.
+    Listen {
+        /// UDP.
+        udp: Vec<Endpoint> = every_address(3478),
+        /// TCP.
+        tcp: Vec<Endpoint> = every_address(3478),
+        /// TLS over TCP.
+        tls: Vec<Endpoint> = Vec::new(),
+        /// DTLS over UDP; not available yet.
+        dtls: Vec<Endpoint> = Vec::new(),
+    }
+}
+
+/// Every local address of both families.
+pub fn every_address(port: u16) -> Vec<Endpoint> {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    vec![Endpoint((Ipv4Addr::UNSPECIFIED, port).into()), Endpoint((Ipv6Addr::UNSPECIFIED, port).into())]
+}
+
+table! {
+    /// `[tls]`: the certificate. A path is relative to the file that names it.
+    Tls {
+        /// PEM chain, the server's own certificate first.
+        cert: String = String::new(),
+        /// PEM private key; may be in the same file.
+        key: String = String::new(),
+    }
+}
+
+table! {
+    /// `[relay]`: what peers see.
+    Relay {
+        /// The ports of relayed addresses.
+        ports: PortRange = PortRange(49152..=65535),
+        /// Local addresses to relay from; empty: the address the client reached.
+        addresses: Vec<RelayAddress> = Vec::new(),
+        /// Public addresses of a 1:1 NAT.
+        external: Vec<External> = Vec::new(),
+        /// Networks whose soft denial is lifted.
+        allow_peers: Vec<Network> = Vec::new(),
+        /// Networks never reached; wins over `allow_peers`.
+        deny_peers: Vec<Network> = Vec::new(),
+        /// Reach this host's loopback, for development.
+        allow_loopback_peers: bool = false,
+        /// Also take channel numbers 0x5000–0x7FFF (RFC 5766).
+        wide_channels: bool = false,
+    }
+}
+
+table! {
+    /// `[auth]`: who may allocate.
+    Auth {
+        /// Shared secrets of the TURN REST API; the first mints, all verify.
+        secrets: Vec<Secret> = Vec::new(),
+        /// A file with more secrets, one a line.
+        secret_file: String = String::new(),
+        /// Long-term users.
+        users: BTreeMap<UserName, Password> = BTreeMap::new(),
+        /// A file with more users, `name:password` a line.
+        users_file: String = String::new(),
+        /// How long a nonce is good.
+        nonce_lifetime: Seconds = Seconds(600),
+        /// Longest time-limited credential taken.
+        max_ttl: Seconds = Seconds(86_400),
+        /// Between expiry and id in the name of a time-limited credential.
+        separator: Separator = Separator(':'),
+        /// An expired credential ends its allocation.
+        strict_expiry: bool = false,
+        /// How long an allocation may live however often it is refreshed; 0: for ever.
+        max_session: Seconds = Seconds(86_400),
+        /// Offer RFC 8489's password algorithms.
+        rfc8489: bool = true,
+        /// Let anyone allocate.
+        anonymous: bool = false,
+        /// The second switch `anonymous` needs.
+        i_know_this_is_an_open_relay: bool = false,
+    }
+}
+
+table! {
+    /// `[limits]`: 0 is none.
+    Limits {
+        /// Allocations of the server.
+        #[serde(deserialize_with = "count")]
+        allocations: usize = 0,
+        /// Allocations of one user.
+        #[serde(deserialize_with = "count")]
+        allocations_per_user: usize = 0,
+        /// Permissions of one allocation.
+        #[serde(deserialize_with = "count")]
+        permissions_per_allocation: usize = 256,
+        /// Channels of one allocation.
+        #[serde(deserialize_with = "count")]
+        channels_per_allocation: usize = 64,
+        /// Longest lifetime granted at once.
+        lifetime_max: Seconds = Seconds(3600),
+        /// Bytes a second of one allocation in each direction.
+        #[serde(deserialize_with = "count")]
+        bytes_per_second: u64 = 0,
+        /// Bytes a second of the server.
+        #[serde(deserialize_with = "count")]
+        bytes_per_second_total: u64 = 0,
+        /// Answers a second to one unverified source.
+        #[serde(deserialize_with = "count")]
+        unverified_per_second: u32 = 50,
+    }
+}
+
+table! {
+    /// `[log]`: to stderr.
+    Log {
+        /// How much.
+        level: Level = Level::Info,
+        /// In which form.
+        format: Format = Format::Text,
+    }
+}

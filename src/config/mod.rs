@@ -1,0 +1,225 @@
+//! The configuration: files, environment and command line in; what each floor needs out.
+//!
+//! [`load`] reads and merges, with nothing but the text in view; [`Loaded::plan`] looks at the
+//! machine, reads the files that are named, and judges. Both fail closed, with the place and a
+//! way out in the [`Fault`].
+
+mod accounts;
+pub mod address;
+mod document;
+mod fault;
+pub mod file;
+mod host;
+mod layers;
+mod listeners;
+pub mod secret;
+mod tls;
+pub mod uris;
+pub mod value;
+mod warnings;
+
+pub use accounts::{Accounts, SECRETS_MAX, secret_file};
+pub use fault::Fault;
+pub use host::Host;
+pub use layers::{Inputs, Origins};
+pub use tls::ALPN;
+
+use crate::engine;
+use crate::turn::{self, nonce, policy};
+use crate::wire::channel::ChannelRange;
+use file::File;
+use secret::Secret;
+use value::Seconds;
+
+/// Most workers.
+pub const WORKERS_MAX: usize = 128;
+/// Shortest lifetime of a nonce, in seconds: below it each request would need two tries.
+pub const NONCE_LIFETIME_MIN_S: u64 = 10;
+
+/// A configuration that was read, and where each value of it was written.
+pub struct Loaded {
+    /// The values.
+    pub file: File,
+    /// Their places.
+    pub origins: Origins,
+}
+
+/// What to run.
+pub struct Plan {
+    /// The realm in force.
+    pub realm: String,
+    /// For the engine.
+    pub engine: engine::Config,
+    /// What an operator should know, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads, checks and merges everything that configures the server.
+pub fn load(inputs: &Inputs) -> Result<Loaded, Fault> {
+    let (file, origins) = layers::load(inputs)?;
+    Ok(Loaded { file, origins })
+}
+
+impl From<File> for Loaded {
+    fn from(file: File) -> Self {
+        Loaded { file, origins: Origins::default() }
+    }
+}
+
+impl Loaded {
+    /// Judges the configuration on this machine and builds what the floors need.
+    pub fn plan(&self, host: &Host) -> Result<Plan, Fault> {
+        let realm = self.realm(host);
+        self.judge_anonymous()?;
+        let listen = self.listeners(host)?;
+        let tls = tls::server_config(&self.file.tls, &self.origins)?;
+        let accounts = Accounts::read(&self.file.auth, &self.origins)?;
+        let engine = engine::Config {
+            workers: self.workers(host)?,
+            tls,
+            relay: self.relay(),
+            limits: engine::Limits {
+                allocations: self.file.limits.allocations,
+                allocations_per_user: self.file.limits.allocations_per_user,
+                bytes_per_second_total: self.file.limits.bytes_per_second_total,
+            },
+            turn: turn::Config {
+                auth: self.credentials(&realm, &accounts)?,
+                nonce: self.nonce()?,
+                policy: self.policy(),
+                limits: self.limits()?,
+                channels: match self.file.relay.wide_channels {
+                    true => ChannelRange::Rfc5766,
+                    false => ChannelRange::Rfc8656,
+                },
+                realm: realm.as_str().into(),
+            },
+            listen,
+        };
+        let warnings = warnings::warnings(self, host, &engine.listen, &accounts);
+        Ok(Plan { realm, engine, warnings })
+    }
+
+    /// The realm: as configured, else the host's name.
+    pub fn realm(&self, host: &Host) -> String {
+        match self.file.realm.0.is_empty() {
+            true => host.name.clone(),
+            false => self.file.realm.0.clone(),
+        }
+    }
+
+    /// Every socket to open.
+    pub fn listeners(&self, host: &Host) -> Result<Vec<engine::Listen>, Fault> {
+        listeners::listeners(&self.file, &self.origins, host)
+    }
+
+    /// The first address that is configured by name and is not one of this host's: what is to
+    /// blame when an address can not be bound.
+    pub fn foreign_address(&self, host: &Host) -> Option<Fault> {
+        let foreign = listeners::foreign(&self.file, host)?;
+        let own: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
+        let what = format!("`{}`: {} is not an address of this host", foreign.key, foreign.ip);
+        let fault = self.origins.fault_in(foreign.key, foreign.element, what);
+        Some(fault.hint(format!("it has {}", own.join(", "))))
+    }
+
+    /// The shared secrets, those of `secret_file` last.
+    pub fn secrets(&self) -> Result<Vec<Secret>, Fault> {
+        accounts::secrets(&self.file.auth, &self.origins)
+    }
+
+    fn judge_anonymous(&self) -> Result<(), Fault> {
+        if !self.file.auth.anonymous || self.file.auth.i_know_this_is_an_open_relay {
+            return Ok(());
+        }
+        Err(self
+            .origins
+            .fault("auth.anonymous", "anonymous = true lets anyone relay through this server")
+            .hint("if that is what you want, set i_know_this_is_an_open_relay = true as well"))
+    }
+
+    fn workers(&self, host: &Host) -> Result<usize, Fault> {
+        match self.file.workers {
+            0 => Ok(host.cores.clamp(1, WORKERS_MAX)),
+            workers if workers <= WORKERS_MAX => Ok(workers),
+            _ => Err(self.origins.fault("workers", format!("there can be at most {WORKERS_MAX} workers"))),
+        }
+    }
+
+    fn relay(&self) -> engine::RelayConfig {
+        let relay = &self.file.relay;
+        let external = relay.external.iter();
+        engine::RelayConfig {
+            ports: relay.ports.0.clone(),
+            addresses: relay.addresses.iter().map(|address| address.0).collect(),
+            external: external.map(|e| engine::External { public: e.public, private: e.private }).collect(),
+        }
+    }
+
+    fn credentials(&self, realm: &str, accounts: &Accounts) -> Result<turn::auth::Credentials, Fault> {
+        let auth = &self.file.auth;
+        if auth.max_ttl.0 == 0 {
+            let what = "max_ttl = 0 would refuse every time-limited credential";
+            return Err(self.origins.fault("auth.max_ttl", what));
+        }
+        let mut credentials = turn::auth::Credentials::new(realm);
+        credentials.secrets =
+            accounts.secrets.iter().map(|secret| turn::auth::Secret::new(secret.as_bytes())).collect();
+        credentials.separator = auth.separator.0;
+        credentials.max_ttl_s = auth.max_ttl.0;
+        credentials.strict_expiry = auth.strict_expiry;
+        credentials.anonymous = auth.anonymous;
+        for (name, password) in &accounts.users {
+            match password.md5_key() {
+                Some(key) => credentials.add_user_md5_key(name.as_str(), key),
+                None => credentials.add_user(name.as_str(), password.as_str()),
+            }
+        }
+        Ok(credentials)
+    }
+
+    fn nonce(&self) -> Result<nonce::Config, Fault> {
+        let lifetime = self.file.auth.nonce_lifetime;
+        match u32::try_from(lifetime.0) {
+            Ok(lifetime_s) if lifetime.0 >= NONCE_LIFETIME_MIN_S && lifetime_s <= nonce::LIFETIME_MAX_S => {
+                Ok(nonce::Config { lifetime_s, rfc8489: self.file.auth.rfc8489, ..nonce::Config::default() })
+            }
+            _ => {
+                let (min, max) = (Seconds(NONCE_LIFETIME_MIN_S), Seconds(nonce::LIFETIME_MAX_S.into()));
+                Err(self.origins.fault("auth.nonce_lifetime", format!("nonce_lifetime is {min} to {max}")))
+            }
+        }
+    }
+
+    fn policy(&self) -> policy::PeerPolicy {
+        let relay = &self.file.relay;
+        policy::PeerPolicy {
+            allow: relay.allow_peers.iter().map(|network| network.0).collect(),
+            deny: relay.deny_peers.iter().map(|network| network.0).collect(),
+            allow_loopback: relay.allow_loopback_peers,
+            ..policy::PeerPolicy::default()
+        }
+    }
+
+    fn limits(&self) -> Result<turn::Limits, Fault> {
+        let limits = &self.file.limits;
+        let lifetime_max_s = match u32::try_from(limits.lifetime_max.0) {
+            Ok(0) => u32::MAX,
+            Ok(seconds) if seconds >= turn::LIFETIME_DEFAULT_S => seconds,
+            Ok(_) => {
+                let min = Seconds(turn::LIFETIME_DEFAULT_S.into());
+                let what = format!("lifetime_max is at least {min}, what a client gets that asks for nothing");
+                return Err(self.origins.fault("limits.lifetime_max", what));
+            }
+            Err(_) => return Err(self.origins.fault("limits.lifetime_max", "lifetime_max is too long")),
+        };
+        Ok(turn::Limits {
+            permissions_per_allocation: limits.permissions_per_allocation,
+            channels_per_allocation: limits.channels_per_allocation,
+            lifetime_max_s,
+            bytes_per_second: limits.bytes_per_second,
+            unverified_per_second: limits.unverified_per_second,
+            session_max_s: self.file.auth.max_session.0,
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! What is allowed but probably not meant. `check` prints it, `run` logs it once.
+
+use super::accounts::Accounts;
+use super::host::Host;
+use super::value::PortRange;
+use super::{Loaded, listeners};
+use crate::engine::Listen;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+/// Below this a limit of bytes a second cuts off a voice call.
+const BYTES_PER_SECOND_CALL: u64 = 16_000;
+
+/// Every warning about this configuration on this host, one sentence or two each.
+pub fn warnings(loaded: &Loaded, host: &Host, listen: &[Listen], accounts: &Accounts) -> Vec<String> {
+    let mut warnings = Vec::new();
+    warnings.extend(open(loaded, accounts));
+    warnings.extend(loopback_peers(loaded));
+    warnings.extend(foreign(loaded, host));
+    warnings.extend(private_relay(loaded, listen));
+    warnings.extend(ephemeral(&loaded.file.relay.ports, host));
+    warnings.extend(tiny(loaded));
+    warnings.extend(unused_certificate(loaded));
+    warnings.extend(readable_secrets(loaded));
+    warnings
+}
+
+fn open(loaded: &Loaded, accounts: &Accounts) -> Option<String> {
+    let auth = &loaded.file.auth;
+    if auth.anonymous {
+        return Some("this is an open relay: anonymous = true lets anyone send through this server".into());
+    }
+    (accounts.secrets.is_empty() && accounts.users.is_empty()).then(|| {
+        "there is no secret and no user: STUN works, every Allocate is answered 401; \
+         add secrets = [\"…\"] under [auth], `openssl rand -base64 24` makes one"
+            .into()
+    })
+}
+
+fn loopback_peers(loaded: &Loaded) -> Option<String> {
+    loaded.file.relay.allow_loopback_peers.then(|| {
+        "allow_loopback_peers = true lets every user reach the services on this host's loopback; \
+         it is meant for development"
+            .into()
+    })
+}
+
+fn foreign(loaded: &Loaded, host: &Host) -> Option<String> {
+    listeners::foreign(&loaded.file, host).map(|foreign| {
+        let origin = loaded.origins.of(foreign.key);
+        format!("{} ({origin}): {} is not an address of this host now", foreign.key, foreign.ip)
+    })
+}
+
+/// Relaying from private addresses alone, with nothing said about a public one.
+fn private_relay(loaded: &Loaded, listen: &[Listen]) -> Option<String> {
+    let relay = &loaded.file.relay;
+    let mut from: Vec<IpAddr> = match relay.addresses.is_empty() {
+        true => listen.iter().map(|listen| listen.addr.ip()).collect(),
+        false => relay.addresses.iter().map(|address| address.0).collect(),
+    };
+    from.retain(|ip| ip.is_ipv4() && !ip.is_loopback());
+    let private = |ip: &IpAddr| matches!(ip, IpAddr::V4(ip) if ip.is_private());
+    let first = *from.first()?;
+    let on_purpose = !relay.external.is_empty() || relay.allow_peers.iter().any(|n| n.0.contains(first));
+    (!on_purpose && from.iter().all(private)).then(|| {
+        format!(
+            "the relay address {first} is private and relay.external is not set: behind a 1:1 NAT set \
+             relay.external = [\"PUBLIC/{first}\"]; peers in private ranges get 403; for a LAN set \
+             relay.allow_peers = [\"{}\"]",
+            lan(first)
+        )
+    })
+}
+
+/// The network that is probably the LAN of `ip`.
+fn lan(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("{}/24", Ipv4Addr::from_bits(ip.to_bits() & !0xFF)),
+        IpAddr::V6(ip) => format!("{ip}/128"),
+    }
+}
+
+/// A port the kernel hands to somebody else is one the relay can not have.
+fn ephemeral(ports: &PortRange, host: &Host) -> Option<String> {
+    let ephemeral = host.ephemeral.as_ref()?;
+    let first = *ports.0.start().max(ephemeral.start());
+    let last = *ports.0.end().min(ephemeral.end());
+    let taken = first <= last && !covered(first..=last, &host.reserved);
+    taken.then(|| {
+        let reserved = host.reserved.iter().map(|range| format!("{}-{},", range.start(), range.end()));
+        format!(
+            "relay.ports {ports} overlaps the ports the kernel gives to other programs ({}-{}); \
+             `sysctl -w net.ipv4.ip_local_reserved_ports={}{first}-{last}` keeps them free",
+            ephemeral.start(),
+            ephemeral.end(),
+            reserved.collect::<String>()
+        )
+    })
+}
+
+/// Whether every port is in one of the ranges.
+fn covered(ports: RangeInclusive<u16>, ranges: &[RangeInclusive<u16>]) -> bool {
+    ports.into_iter().all(|port| ranges.iter().any(|range| range.contains(&port)))
+}
+
+fn tiny(loaded: &Loaded) -> Vec<String> {
+    let limits = &loaded.file.limits;
+    let (each, total) = (limits.bytes_per_second, limits.bytes_per_second_total);
+    let mut tiny = Vec::new();
+    for (key, bytes) in [("bytes_per_second", each), ("bytes_per_second_total", total)] {
+        if (1..BYTES_PER_SECOND_CALL).contains(&bytes) {
+            tiny.push(format!(
+                "limits.{key} = {bytes} is {bytes} bytes a second, too little for a voice call; \
+                 it is bytes, not kilobits"
+            ));
+        }
+    }
+    if total > 0 && each > total {
+        tiny.push(format!("limits.bytes_per_second = {each} is more than bytes_per_second_total = {total}"));
+    }
+    tiny
+}
+
+fn unused_certificate(loaded: &Loaded) -> Option<String> {
+    let tls = &loaded.file.tls;
+    let named = !tls.cert.is_empty() || !tls.key.is_empty();
+    (named && loaded.file.listen.tls.is_empty())
+        .then(|| "a certificate is configured but listen.tls is empty: TLS is off".into())
+}
+
+/// Files with secrets that any user of this host can read.
+fn readable_secrets(loaded: &Loaded) -> Vec<String> {
+    let (origins, file) = (&loaded.origins, &loaded.file);
+    let named = [
+        ("auth.secret_file", &file.auth.secret_file),
+        ("auth.users_file", &file.auth.users_file),
+        ("tls.key", if file.tls.key.is_empty() { &file.tls.cert } else { &file.tls.key }),
+    ];
+    let named = named.into_iter().filter(|(_, path)| !path.is_empty()).map(|(key, path)| origins.path(key, path));
+    let files: Vec<PathBuf> = origins.secret_files().into_iter().map(Path::to_owned).chain(named).collect();
+    let readable = files.iter().filter(|path| is_world_readable(path));
+    readable.map(|path| format!("any user of this host can read {0}: `chmod o-r {0}`", path.display())).collect()
+}
+
+fn is_world_readable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}

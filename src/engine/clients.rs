@@ -1,0 +1,421 @@
+//! The TCP and TLS clients of one worker: accepting, framing, deadlines.
+
+use super::stream::{
+    Connection, FIRST_MESSAGE_MS, FRAME_MS, Filled, Flushed, HANDSHAKE_MS, HTTP_HEAD_MAX, HTTP_PAGE, IDLE_MS,
+    INPUT_MAX, Speech,
+};
+use super::token::{self, GENERATION_MASK, Kind};
+use super::worker::Worker;
+use super::{socket, sys};
+use crate::turn::expiry::Wheel;
+use crate::turn::quota::source_prefix;
+use crate::turn::{ClientAddr, DropReason, FiveTuple, LinkId, Now, Sender, Transport};
+use crate::wire::channel::ChannelRange;
+use crate::wire::stream::{Next, next_frame};
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use rustls::ServerConfig;
+use socket2::Socket;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Connections accepted from one listener in one round.
+const ACCEPTS_PER_ROUND: usize = 64;
+/// Reads from one connection in one round.
+const READS_PER_ROUND: usize = 4;
+/// Connections of one worker that have not shown what they speak or finished their handshake.
+const UNREADY_MAX: usize = 200;
+/// Those of one source address (/32, /56).
+const UNREADY_PER_SOURCE_MAX: usize = 20;
+/// How long accepting rests after the process ran out of files, in milliseconds.
+const ACCEPT_REST_MS: u64 = 100;
+
+/// A TCP listener and the address it stands for.
+pub(super) struct TcpListener {
+    pub socket: Socket,
+    pub addr: SocketAddr,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    connection: Option<Connection>,
+}
+
+/// The connections of one worker.
+pub(super) struct Clients {
+    pub listeners: Vec<TcpListener>,
+    pub tls: Option<Arc<ServerConfig>>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    wheel: Wheel,
+    /// Connections with output, by slot.
+    dirty: Vec<u32>,
+    /// Output buffers that wait for a connection.
+    spare: Vec<Vec<u8>>,
+    /// Where a connection's input is read to: a partial frame and what follows it.
+    scratch: Vec<u8>,
+    unready: HashMap<u128, usize>,
+    unready_total: usize,
+    /// Until when nothing is accepted.
+    rest_until_ms: u64,
+}
+
+/// The link of a connection: never that of a UDP listener, which is a small number.
+fn link_of(index: u32, generation: u32) -> LinkId {
+    LinkId(token::token(Kind::Connection, index, generation).0 as u64)
+}
+
+impl Clients {
+    pub fn new(listeners: Vec<TcpListener>, tls: Option<Arc<ServerConfig>>, now: Now) -> Self {
+        Clients {
+            listeners,
+            tls,
+            slots: Vec::new(),
+            free: Vec::new(),
+            wheel: Wheel::new(now.mono_ms),
+            dirty: Vec::new(),
+            spare: Vec::new(),
+            scratch: vec![0; INPUT_MAX],
+            unready: HashMap::new(),
+            unready_total: 0,
+            rest_until_ms: 0,
+        }
+    }
+
+    /// When the first connection has to be looked at, or accepting goes on.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let rest = (self.rest_until_ms > 0).then_some(self.rest_until_ms);
+        self.wheel.next_deadline_ms().into_iter().chain(rest).min()
+    }
+
+    /// Connections there are.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn get_mut(&mut self, index: u32, generation: u32) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(index as usize)?;
+        if slot.generation == generation { slot.connection.as_mut() } else { None }
+    }
+
+    /// Queues a frame for a connection. False if it has no room for relayed data, or is gone;
+    /// one that has no room for answers is given up.
+    pub fn queue(&mut self, link: LinkId, parts: &[&[u8]], relayed: bool) -> bool {
+        let (_, index, generation) = token::split(Token(link.0 as usize));
+        let Clients { slots, spare, dirty, .. } = self;
+        let slot = slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
+        let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else { return false };
+        let queued = connection.queue(parts, relayed, spare).is_ok();
+        if !queued && !relayed {
+            connection.closing = true;
+        }
+        if !std::mem::replace(&mut connection.dirty, true) {
+            dirty.push(index);
+        }
+        queued
+    }
+
+    fn mark_dirty(&mut self, index: u32) {
+        if let Some(connection) = self.slots.get_mut(index as usize).and_then(|slot| slot.connection.as_mut())
+            && !std::mem::replace(&mut connection.dirty, true)
+        {
+            self.dirty.push(index);
+        }
+    }
+
+    fn admit(&mut self, source: IpAddr) -> bool {
+        let held = self.unready.get(&source_prefix(source)).copied().unwrap_or(0);
+        if self.unready_total >= UNREADY_MAX || held >= UNREADY_PER_SOURCE_MAX {
+            return false;
+        }
+        self.unready.insert(source_prefix(source), held + 1);
+        self.unready_total += 1;
+        true
+    }
+
+    /// A connection that counted as unready is ready, or gone.
+    fn settle(&mut self, source: IpAddr) {
+        if let Some(held) = self.unready.get_mut(&source_prefix(source)) {
+            *held -= 1;
+            self.unready_total -= 1;
+            if *held == 0 {
+                self.unready.remove(&source_prefix(source));
+            }
+        }
+    }
+
+    fn insert(&mut self, stream: TcpStream, tuple: FiveTuple, now: Now, registry: &Registry) -> io::Result<()> {
+        let index = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
+        let mut connection = Connection::new(stream, tuple, now.mono_ms);
+        let token = token::token(Kind::Connection, index, generation);
+        registry.register(connection.stream_mut(), token, Interest::READABLE | Interest::WRITABLE)?;
+        if self.free.pop().is_none() {
+            self.slots.push(Slot::default());
+        }
+        self.slots[index as usize].connection = Some(connection);
+        self.wheel.arm(index, now.mono_ms + HANDSHAKE_MS);
+        Ok(())
+    }
+
+    fn remove(&mut self, index: u32, registry: &Registry) -> Option<Connection> {
+        let slot = self.slots.get_mut(index as usize)?;
+        let mut connection = slot.connection.take()?;
+        slot.generation = (slot.generation + 1) & GENERATION_MASK;
+        self.free.push(index);
+        self.wheel.disarm(index);
+        if connection.ready_ms.is_none() {
+            self.settle(connection.tuple.client.ip());
+        }
+        let _ = registry.deregister(connection.stream_mut());
+        connection.shut_down();
+        Some(connection)
+    }
+
+    /// Says goodbye to all.
+    pub fn shut_down(&mut self) {
+        for connection in self.slots.iter_mut().filter_map(|slot| slot.connection.as_mut()) {
+            connection.flush(&mut self.spare);
+            connection.shut_down();
+        }
+    }
+}
+
+impl Worker {
+    pub(super) fn accept(&mut self, token: Token, index: usize) {
+        if self.now.mono_ms < self.clients.rest_until_ms {
+            return self.again.push(token);
+        }
+        self.clients.rest_until_ms = 0;
+        for _ in 0..ACCEPTS_PER_ROUND {
+            let Some(listener) = self.tcp_listener(index) else { return };
+            match listener.socket.accept() {
+                Ok((socket, _)) => {
+                    if let Err(error) = self.welcome(socket) {
+                        tracing::debug!(%error, "a connection could not be taken");
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    tracing::warn!(%error, listener = %listener.addr, "accepting rests; raise LimitNOFILE");
+                    self.clients.rest_until_ms = sys::boot_clock_ms() + ACCEPT_REST_MS;
+                    return self.again.push(token);
+                }
+                // The connection that was to be accepted is gone already.
+                Err(error) => tracing::debug!(%error, "accepting failed"),
+            }
+        }
+        self.again.push(token);
+    }
+
+    fn welcome(&mut self, socket: Socket) -> io::Result<()> {
+        let peer = socket.peer_addr()?.as_socket().ok_or(ErrorKind::InvalidInput)?;
+        let client = SocketAddr::new(peer.ip(), peer.port());
+        let server = socket::local_addr(&socket)?;
+        if !self.clients.admit(client.ip()) {
+            return Ok(()); // closed by being dropped
+        }
+        let taken = socket::prepare_connection(&socket).and_then(|()| {
+            let tuple = FiveTuple { client: ClientAddr(client), server, transport: Transport::Tcp };
+            let stream = TcpStream::from_std(socket.into());
+            self.clients.insert(stream, tuple, self.now, self.poll.registry())
+        });
+        if taken.is_err() {
+            self.clients.settle(client.ip());
+        }
+        self.stats.connections.set(self.clients.len() as u64);
+        taken
+    }
+
+    pub(super) fn handle_connection(&mut self, token: Token, index: u32, generation: u32) {
+        let Some(connection) = self.clients.get_mut(index, generation) else { return };
+        let tuple = connection.tuple;
+        let mut open = true;
+        for read in 0.. {
+            if read == READS_PER_ROUND {
+                self.again.push(token);
+                break;
+            }
+            match self.read_connection(index, generation) {
+                Filled::Bytes(_) => {}
+                Filled::Blocked => break,
+                Filled::Closed => {
+                    open = false;
+                    break;
+                }
+            }
+        }
+        if open {
+            // The event may be one of writing, and a handshake has something to write.
+            self.clients.mark_dirty(index);
+        } else {
+            self.disconnect(index, generation, tuple);
+        }
+    }
+
+    /// One read and the frames it completes.
+    fn read_connection(&mut self, index: u32, generation: u32) -> Filled {
+        let mut scratch = std::mem::take(&mut self.clients.scratch);
+        let filled = self.read_into(&mut scratch, index, generation);
+        self.clients.scratch = scratch;
+        filled
+    }
+
+    fn read_into(&mut self, scratch: &mut [u8], index: u32, generation: u32) -> Filled {
+        let tls = self.clients.tls.clone();
+        let Some(connection) = self.clients.get_mut(index, generation) else { return Filled::Closed };
+        if !connection.wants_input() {
+            return Filled::Blocked;
+        }
+        let kept = connection.partial.len();
+        scratch[..kept].copy_from_slice(&connection.partial);
+        let filled = connection.fill(&mut scratch[kept..], tls.as_ref());
+        self.note_readiness(index, generation);
+        let Filled::Bytes(new) = filled else { return filled };
+        let bytes = &scratch[..kept + new];
+        let Some(connection) = self.clients.get_mut(index, generation) else { return Filled::Closed };
+        if connection.speech == Speech::Unknown {
+            connection.speech = if bytes[0].is_ascii_uppercase() { Speech::Http } else { Speech::Stun };
+        }
+        let used = match connection.speech {
+            Speech::Http => self.answer_http(bytes, index, generation),
+            _ => self.handle_frames(bytes, index, generation),
+        };
+        let Some(used) = used else { return Filled::Closed };
+        self.keep_partial(&bytes[used..], used > 0, index, generation);
+        filled
+    }
+
+    /// Counts a connection as ready once it speaks in the clear or its handshake is done.
+    fn note_readiness(&mut self, index: u32, generation: u32) {
+        let now_ms = self.now.mono_ms;
+        let Some(connection) = self.clients.get_mut(index, generation) else { return };
+        if connection.ready_ms.is_none() && !connection.is_unready() {
+            connection.ready_ms = Some(now_ms);
+            let source = connection.tuple.client.ip();
+            self.clients.settle(source);
+            self.clients.wheel.arm(index, now_ms + FIRST_MESSAGE_MS);
+        }
+    }
+
+    /// Handles the whole frames at the front of `bytes` and returns how many bytes they take;
+    /// `None` when the stream has lost its place.
+    fn handle_frames(&mut self, bytes: &[u8], index: u32, generation: u32) -> Option<usize> {
+        let range: ChannelRange = self.server.config().channels;
+        let mut at = 0;
+        loop {
+            match next_frame(&bytes[at..], range) {
+                Next::Frame { message, frame, .. } => {
+                    self.handle_frame(&bytes[at..at + message], index, generation)?;
+                    at += frame;
+                }
+                Next::Incomplete => return Some(at),
+                Next::Desync => {
+                    self.stats.dropped(DropReason::Malformed);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn handle_frame(&mut self, message: &[u8], index: u32, generation: u32) -> Option<()> {
+        let now_ms = self.now.mono_ms;
+        let connection = self.clients.get_mut(index, generation)?;
+        connection.heard_ms = Some(now_ms);
+        let tuple = connection.tuple;
+        self.make_room(1);
+        let slot = self.batch.place(message)?;
+        self.handle_message(slot, message.len(), &Sender { tuple, link: link_of(index, generation) });
+        Some(())
+    }
+
+    fn keep_partial(&mut self, rest: &[u8], moved_on: bool, index: u32, generation: u32) {
+        let now_ms = self.now.mono_ms;
+        let Some(connection) = self.clients.get_mut(index, generation) else { return };
+        if rest.is_empty() {
+            connection.partial = Vec::new();
+            return;
+        }
+        if moved_on || connection.partial.is_empty() {
+            connection.partial_since_ms = now_ms;
+        }
+        connection.partial.clear();
+        connection.partial.extend_from_slice(rest);
+        if connection.heard_ms.is_some() {
+            self.clients.wheel.arm(index, now_ms + FRAME_MS);
+        }
+    }
+
+    /// Answers whoever speaks HTTP with a page, whatever they asked for.
+    fn answer_http(&mut self, bytes: &[u8], index: u32, generation: u32) -> Option<usize> {
+        let ended = bytes.windows(4).any(|window| window == b"\r\n\r\n");
+        if !ended && bytes.len() < HTTP_HEAD_MAX {
+            return Some(0);
+        }
+        self.clients.queue(link_of(index, generation), &[HTTP_PAGE], false);
+        self.clients.get_mut(index, generation)?.closing = true;
+        Some(bytes.len())
+    }
+
+    pub(super) fn flush_connections(&mut self) {
+        while let Some(index) = self.clients.dirty.pop() {
+            let Clients { slots, spare, .. } = &mut self.clients;
+            let Some(slot) = slots.get_mut(index as usize) else { continue };
+            let generation = slot.generation;
+            let Some(connection) = &mut slot.connection else { continue };
+            connection.dirty = false;
+            let flushed = connection.flush(spare);
+            let tuple = connection.tuple;
+            match flushed {
+                Flushed::Done if !connection.closing => {}
+                Flushed::Blocked if !connection.closing => {}
+                // Closing: what the socket took is enough; a reader that stands still does
+                // not hold the connection.
+                _ => self.disconnect(index, generation, tuple),
+            }
+        }
+    }
+
+    /// Ends a connection and the allocation on it.
+    fn disconnect(&mut self, index: u32, generation: u32, tuple: FiveTuple) {
+        if self.clients.get_mut(index, generation).is_none() {
+            return;
+        }
+        self.clients.remove(index, self.poll.registry());
+        self.stats.connections.set(self.clients.len() as u64);
+        self.server.handle_disconnect(self.now, &tuple);
+        self.drain_events();
+    }
+
+    pub(super) fn expire_connections(&mut self) {
+        let now_ms = self.now.mono_ms;
+        while let Some(index) = self.clients.wheel.pop(now_ms) {
+            let Some(slot) = self.clients.slots.get(index as usize) else { continue };
+            let (generation, Some(connection)) = (slot.generation, &slot.connection) else { continue };
+            let tuple = connection.tuple;
+            let has_allocation = self.server.has_allocation(&tuple);
+            match deadline(connection, has_allocation, now_ms) {
+                Some(at_ms) => self.clients.wheel.arm(index, at_ms),
+                None => self.disconnect(index, generation, tuple),
+            }
+        }
+    }
+}
+
+/// When a connection has to be looked at next; `None` when its time is over.
+fn deadline(connection: &Connection, has_allocation: bool, now_ms: u64) -> Option<u64> {
+    let frame = (!connection.partial.is_empty()).then_some(connection.partial_since_ms + FRAME_MS);
+    let patience = match (connection.ready_ms, connection.heard_ms) {
+        (None, _) => connection.opened_ms + HANDSHAKE_MS,
+        (Some(ready_ms), None) => ready_ms + FIRST_MESSAGE_MS,
+        // With an allocation the connection lives as long as that; the deadline only says
+        // when to look again.
+        (Some(_), Some(_)) if has_allocation => now_ms + IDLE_MS,
+        (Some(_), Some(heard_ms)) => heard_ms + IDLE_MS,
+    };
+    let next = frame.into_iter().chain([patience]).min()?;
+    (now_ms < next).then_some(next)
+}

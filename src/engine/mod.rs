@@ -1,0 +1,318 @@
+//! The relay's engine: one thread a core, each with its share of the listeners, its
+//! allocations and their sockets.
+//!
+//! [`spawn`] binds every listener of every worker before the first packet is served, so that
+//! the kernel's spreading of flows over them never changes.
+
+mod batch;
+mod clients;
+mod parcel;
+mod ports;
+mod rate;
+mod relays;
+mod socket;
+mod stream;
+mod sys;
+mod token;
+mod worker;
+
+use crate::bus::{Command, Mailbox};
+use crate::stats::WorkerStats;
+use crate::turn;
+use clients::{Clients, TcpListener};
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Waker};
+use parcel::Post;
+use ports::{AllocationLimits, PortPool};
+use socket2::Socket;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use token::Kind;
+use worker::{Options, Outbox, UdpListener, Worker};
+
+/// Files the process needs besides relay sockets.
+const FILES_RESERVED: u64 = 512;
+/// Most workers there can be.
+pub const WORKERS_MAX: usize = 128;
+
+/// What a client port speaks; on TCP and TLS ports the first byte decides anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+/// One address clients come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Listen {
+    /// A local address, never a wildcard; port 0 lets the kernel choose.
+    pub addr: SocketAddr,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Whether the server must not start without it. An address that came from a wildcard may
+    /// be gone by now and is passed over with a warning.
+    pub required: bool,
+}
+
+/// A public address that stands before a local one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct External {
+    /// The address clients and peers see.
+    pub public: IpAddr,
+    /// The local address behind it; `None` for all of the family.
+    pub private: Option<IpAddr>,
+}
+
+/// Where and what to relay from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayConfig {
+    /// Ports of relayed addresses.
+    pub ports: RangeInclusive<u16>,
+    /// Local addresses to relay from; empty: the listeners'.
+    pub addresses: Vec<IpAddr>,
+    /// 1:1 NAT before them.
+    pub external: Vec<External>,
+}
+
+/// Limits over all workers; 0 = none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Allocations there may be.
+    pub allocations: usize,
+    /// Allocations one account may hold.
+    pub allocations_per_user: usize,
+    /// Relayed bytes a second in each direction.
+    pub bytes_per_second_total: u64,
+}
+
+/// All an engine needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Threads, 1 to [`WORKERS_MAX`].
+    pub workers: usize,
+    /// Where clients come to.
+    pub listen: Vec<Listen>,
+    /// Certificates, for TLS on any TCP port.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where to relay from.
+    pub relay: RelayConfig,
+    /// Limits.
+    pub limits: Limits,
+    /// The protocol's configuration; its nonce key and this host's own addresses are filled
+    /// in by [`spawn`].
+    pub turn: turn::Config,
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    listening: Vec<Listen>,
+    mailboxes: Vec<Mailbox>,
+    threads: Vec<JoinHandle<()>>,
+    stats: Vec<Arc<WorkerStats>>,
+}
+
+impl Engine {
+    /// Where clients are served, with the ports that the kernel chose.
+    pub fn listening(&self) -> &[Listen] {
+        &self.listening
+    }
+
+    /// The counters of each worker.
+    pub fn stats(&self) -> &[Arc<WorkerStats>] {
+        &self.stats
+    }
+
+    /// Stops the workers and waits for them: allocations end, connections are closed.
+    pub fn stop(self) {
+        for mailbox in &self.mailboxes {
+            // A worker that can not be told is gone already.
+            let _ = mailbox.send(Command::Stop);
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended by a panic");
+            }
+        }
+    }
+}
+
+/// The addresses of this host's interfaces.
+pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
+    sys::interface_addresses()
+}
+
+/// The listeners of one worker.
+#[derive(Default)]
+struct Share {
+    udp: Vec<UdpListener>,
+    tcp: Vec<TcpListener>,
+}
+
+/// Binds everything and starts the workers. An error names the address it is about.
+pub fn spawn(mut config: Config) -> io::Result<Engine> {
+    let workers = config.workers.clamp(1, WORKERS_MAX);
+    let files = sys::raise_file_limit()?;
+    let (listening, shares) = bind_listeners(&config.listen, workers)?;
+    let relays = relay_addresses(&config.relay, &listening);
+    if relays.is_empty() {
+        return Err(io::Error::other("there is no address to relay from: set relay.addresses"));
+    }
+    let limits = allocation_limits(&config.limits, files);
+    let pool = Arc::new(PortPool::new(config.relay.ports.clone(), &relays, limits));
+    config.turn.policy.own = own_addresses(&relays, config.relay.ports.clone())?;
+    ports::random(&mut config.turn.nonce.key);
+
+    let polls = (0..workers).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+    let wake = token::token(Kind::Wake, 0, 0);
+    let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), wake).map(Arc::new));
+    let wakers = wakers.collect::<io::Result<Vec<_>>>()?;
+    let mut engine = Engine { listening, mailboxes: Vec::new(), threads: Vec::new(), stats: Vec::new() };
+    let turn = Arc::new(config.turn);
+    let rate = rate::TotalRate::new(config.limits.bytes_per_second_total);
+    let posts = Post::network(&wakers);
+    for (number, (((poll, share), post), waker)) in polls.into_iter().zip(shares).zip(posts).zip(wakers).enumerate() {
+        register(&poll, &share)?;
+        let (mailbox, commands) = Mailbox::new(waker);
+        let stats = Arc::new(WorkerStats::default());
+        engine.mailboxes.push(mailbox);
+        engine.stats.push(stats.clone());
+        let (turn, tls, pool, rate) = (turn.clone(), config.tls.clone(), pool.clone(), rate.clone());
+        let thread = std::thread::Builder::new().name(format!("relay-{number}"));
+        engine.threads.push(thread.spawn(move || {
+            let now = ports::now();
+            let mut seed = [0; 8];
+            ports::random(&mut seed);
+            let options = Options { loopback_peers: turn.policy.allow_loopback };
+            // The batch holds pointers and is made on the thread that uses it.
+            let worker = Worker {
+                number: number as u8,
+                server: turn::Server::new(turn, now, u64::from_ne_bytes(seed)),
+                outbox: Outbox::new(share.udp.len()),
+                clients: Clients::new(share.tcp, tls, now),
+                udp: share.udp,
+                poll,
+                pool,
+                stats,
+                relays: relays::Relays::default(),
+                post,
+                rate: rate::RateShare::new(rate),
+                commands,
+                options,
+                batch: batch::Batch::new(),
+                again: Vec::new(),
+                now,
+                stopping: false,
+            };
+            worker.run();
+        })?);
+    }
+    Ok(engine)
+}
+
+/// Binds each address once a worker. Where the kernel chooses the port, all workers share it.
+fn bind_listeners(listen: &[Listen], workers: usize) -> io::Result<(Vec<Listen>, Vec<Share>)> {
+    let mut shares: Vec<Share> = (0..workers).map(|_| Share::default()).collect();
+    let mut listening = Vec::new();
+    for listen in listen {
+        let mut addr = listen.addr;
+        let mut sockets = Vec::with_capacity(workers);
+        let bound = (0..workers).try_for_each(|_| {
+            let socket = bind(Listen { addr, ..*listen })?;
+            addr = socket::local_addr(&socket)?;
+            sockets.push(socket);
+            Ok(())
+        });
+        match bound {
+            Ok(()) => {}
+            Err(error) if !listen.required && is_gone(&error) => {
+                tracing::warn!(%error, address = %listen.addr, "passed over: the address is not there any more");
+                continue;
+            }
+            Err(error) => {
+                let error: io::Error = error;
+                return Err(io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}")));
+            }
+        }
+        listening.push(Listen { addr, ..*listen });
+        for (share, socket) in shares.iter_mut().zip(sockets) {
+            match listen.protocol {
+                Protocol::Udp => share.udp.push(UdpListener { socket, addr }),
+                Protocol::Tcp | Protocol::Tls => share.tcp.push(TcpListener { socket, addr }),
+            }
+        }
+    }
+    if listening.is_empty() {
+        return Err(io::Error::other("there is no address to listen on: set listen.udp or listen.tcp"));
+    }
+    Ok((listening, shares))
+}
+
+fn bind(listen: Listen) -> io::Result<Socket> {
+    match listen.protocol {
+        Protocol::Udp => socket::udp_listener(listen.addr),
+        Protocol::Tcp | Protocol::Tls => socket::tcp_listener(listen.addr),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+fn register(poll: &Poll, share: &Share) -> io::Result<()> {
+    let udp = share.udp.iter().map(|listener| (Kind::Udp, &listener.socket));
+    let tcp = share.tcp.iter().map(|listener| (Kind::Tcp, &listener.socket));
+    for (kind, sockets) in [(Kind::Udp, udp.collect::<Vec<_>>()), (Kind::Tcp, tcp.collect())] {
+        for (index, (_, socket)) in sockets.into_iter().enumerate() {
+            let token = token::token(kind, index as u32, 0);
+            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+        }
+    }
+    Ok(())
+}
+
+/// Local addresses to relay from, and as clients are told them.
+fn relay_addresses(relay: &RelayConfig, listening: &[Listen]) -> Vec<(IpAddr, IpAddr)> {
+    let mut local: Vec<IpAddr> = match relay.addresses.is_empty() {
+        true => listening.iter().map(|listen| listen.addr.ip()).collect(),
+        false => relay.addresses.clone(),
+    };
+    local.sort_by_key(|ip| ip.is_loopback());
+    let mut seen = Vec::new();
+    local.retain(|ip| !seen.contains(ip) && { seen.push(*ip); true });
+    let told = |ip: IpAddr| {
+        let of_family = || relay.external.iter().filter(|e| e.public.is_ipv4() == ip.is_ipv4());
+        let exact = of_family().find(|e| e.private == Some(ip));
+        let general = || of_family().find(|e| e.private.is_none() && !ip.is_loopback());
+        exact.or_else(general).map_or(ip, |e| e.public)
+    };
+    local.into_iter().map(|ip| (ip, told(ip))).collect()
+}
+
+fn own_addresses(relays: &[(IpAddr, IpAddr)], ports: RangeInclusive<u16>) -> io::Result<turn::policy::Own> {
+    let mut relay: Vec<IpAddr> = relays.iter().flat_map(|&(local, told)| [local, told]).collect();
+    relay.sort_unstable();
+    relay.dedup();
+    let mut local = local_addresses()?;
+    local.retain(|ip| !relay.contains(ip));
+    Ok(turn::policy::Own { relay, local, ports })
+}
+
+/// The configured limits, and no more allocations than there are files for.
+fn allocation_limits(limits: &Limits, files: u64) -> AllocationLimits {
+    let room = usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX).max(1);
+    let total = match limits.allocations {
+        0 => room,
+        wanted => wanted.min(room),
+    };
+    tracing::info!(allocations_max = total, files, "limits");
+    AllocationLimits { total, per_account: limits.allocations_per_user }
+}

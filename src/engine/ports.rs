@@ -1,0 +1,501 @@
+//! Relayed ports: which are free, who owns the rest, and the pool that all workers share.
+//!
+//! A pool is asked a few times in the life of an allocation and takes a lock; who owns a port
+//! is asked for packets between two clients of this server and takes none.
+
+use super::sys;
+use crate::turn::quota::Ledger;
+use crate::turn::{AllocationId, Now, PortError, RESERVATION_MS, RelayedAddr};
+use crate::wire::attribute::Family;
+use parking_lot::Mutex;
+use socket2::Socket;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// How long a freed port is kept back while more than a quarter of the range is free, in
+/// milliseconds. Its last owner's peers may still send to it, and permissions are by address.
+const QUARANTINE_MS: u64 = 60_000;
+/// The same while more than a twentieth is free.
+const QUARANTINE_SHORT_MS: u64 = 10_000;
+/// How long a port that a foreign socket holds is left alone, in milliseconds.
+const BUSY_MS: u64 = 60_000;
+/// Random picks before the rest of the range is searched in order.
+const PICKS: usize = 16;
+
+/// Which port is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Any.
+    Any,
+    /// An even one.
+    Even,
+    /// An even one whose successor is free too; both are taken.
+    Pair,
+}
+
+/// The ports of one address: each is free, taken, or kept back.
+#[derive(Debug)]
+pub struct PortSet {
+    first: u16,
+    len: usize,
+    free: Vec<u64>,
+    free_count: usize,
+    /// Ports kept back, oldest first, and since when.
+    quarantine: VecDeque<(u64, u16)>,
+    /// Ports held by others, and until when they are left alone.
+    busy: VecDeque<(u64, u16)>,
+}
+
+impl PortSet {
+    /// All ports of a range, free.
+    pub fn new(range: &RangeInclusive<u16>) -> Self {
+        let len = usize::from(*range.end() - *range.start()) + 1;
+        let mut set = PortSet {
+            first: *range.start(),
+            len,
+            free: vec![0; len.div_ceil(64)],
+            free_count: 0,
+            quarantine: VecDeque::new(),
+            busy: VecDeque::new(),
+        };
+        for index in 0..len {
+            set.mark_free(index);
+        }
+        set
+    }
+
+    /// Takes a port; `random` gives numbers for the picks.
+    pub fn take(&mut self, now_ms: u64, want: Want, mut random: impl FnMut() -> u32) -> Option<u16> {
+        self.release_due(now_ms);
+        loop {
+            let picks = (0..PICKS).map(|_| random() as usize % self.len).collect::<Vec<_>>();
+            let start = picks[0];
+            let in_order = (0..self.len).map(|step| (start + step) % self.len);
+            if let Some(index) = picks.into_iter().chain(in_order).find(|&index| self.fits(index, want)) {
+                self.mark_taken(index);
+                if want == Want::Pair {
+                    self.mark_taken(index + 1);
+                }
+                return Some(self.first + index as u16);
+            }
+            // Nothing free fits: what is kept back goes, oldest first.
+            let (_, port) = self.quarantine.pop_front()?;
+            self.mark_free(self.index(port));
+        }
+    }
+
+    fn fits(&self, index: usize, want: Want) -> bool {
+        let even = (usize::from(self.first) + index).is_multiple_of(2);
+        self.is_free(index)
+            && match want {
+                Want::Any => true,
+                Want::Even => even,
+                Want::Pair => even && index + 1 < self.len && self.is_free(index + 1),
+            }
+    }
+
+    /// Gives a port back; it is kept back for a while.
+    pub fn release(&mut self, now_ms: u64, port: u16) {
+        debug_assert!(!self.is_free(self.index(port)));
+        self.quarantine.push_back((now_ms, port));
+    }
+
+    /// Gives a port back that was never used.
+    pub fn put_back(&mut self, port: u16) {
+        self.mark_free(self.index(port));
+    }
+
+    /// A port that was taken turned out to be held by someone else on this host.
+    pub fn busy(&mut self, now_ms: u64, port: u16) {
+        self.busy.push_back((now_ms + BUSY_MS, port));
+    }
+
+    fn release_due(&mut self, now_ms: u64) {
+        while let Some(&(until_ms, port)) = self.busy.front() {
+            if now_ms < until_ms {
+                break;
+            }
+            self.busy.pop_front();
+            self.mark_free(self.index(port));
+        }
+        while let Some(&(since_ms, port)) = self.quarantine.front() {
+            let keep_ms = if self.free_count * 4 > self.len {
+                QUARANTINE_MS
+            } else if self.free_count * 20 > self.len {
+                QUARANTINE_SHORT_MS
+            } else {
+                return; // the last ones go one by one, as they are needed
+            };
+            if now_ms.saturating_sub(since_ms) < keep_ms {
+                return;
+            }
+            self.quarantine.pop_front();
+            self.mark_free(self.index(port));
+        }
+    }
+
+    fn index(&self, port: u16) -> usize {
+        usize::from(port - self.first)
+    }
+
+    fn is_free(&self, index: usize) -> bool {
+        self.free[index / 64] & 1 << (index % 64) != 0
+    }
+
+    fn mark_free(&mut self, index: usize) {
+        debug_assert!(!self.is_free(index));
+        self.free[index / 64] |= 1 << (index % 64);
+        self.free_count += 1;
+    }
+
+    fn mark_taken(&mut self, index: usize) {
+        debug_assert!(self.is_free(index));
+        self.free[index / 64] &= !(1 << (index % 64));
+        self.free_count -= 1;
+    }
+
+    /// Ports that could be taken: free or kept back.
+    #[cfg(test)]
+    fn available(&self) -> usize {
+        self.free_count + self.quarantine.len()
+    }
+}
+
+/// One address that is relayed from.
+struct Address {
+    local: IpAddr,
+    /// As clients are told it.
+    relayed: IpAddr,
+    ports: Mutex<PortSet>,
+    /// Owner of each port of the range, packed; 0 is none.
+    owners: Box<[AtomicU64]>,
+}
+
+/// Who owns a relayed address: a worker and its allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The worker's number.
+    pub worker: u8,
+    /// The allocation.
+    pub id: AllocationId,
+}
+
+impl Owner {
+    fn pack(self) -> u64 {
+        (u64::from(self.worker) + 1) << 56
+            | u64::from(self.id.generation & AllocationId::GENERATION_MASK) << 32
+            | u64::from(self.id.index)
+    }
+
+    fn unpack(packed: u64) -> Option<Self> {
+        let worker = u8::try_from((packed >> 56).checked_sub(1)?).ok()?;
+        let generation = (packed >> 32) as u32 & AllocationId::GENERATION_MASK;
+        Some(Owner { worker, id: AllocationId { index: packed as u32, generation } })
+    }
+}
+
+struct Reservation {
+    socket: Socket,
+    local: SocketAddr,
+    until_ms: u64,
+}
+
+/// Limits on allocations of all workers; 0 = none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AllocationLimits {
+    /// In total.
+    pub total: usize,
+    /// Of one account.
+    pub per_account: usize,
+}
+
+/// The relayed ports of the server.
+pub struct PortPool {
+    range: RangeInclusive<u16>,
+    addresses: Vec<Address>,
+    limits: AllocationLimits,
+    ledger: Mutex<Ledger>,
+    reservations: Mutex<HashMap<[u8; 8], Reservation>>,
+    reserved: AtomicUsize,
+}
+
+impl PortPool {
+    /// A pool over these addresses: the local one, and as clients are told it.
+    pub fn new(range: RangeInclusive<u16>, addresses: &[(IpAddr, IpAddr)], limits: AllocationLimits) -> Self {
+        let addresses = addresses
+            .iter()
+            .map(|&(local, relayed)| {
+                let ports = PortSet::new(&range);
+                let owners = std::iter::repeat_with(|| AtomicU64::new(0)).take(ports.len).collect();
+                Address { local, relayed, ports: Mutex::new(ports), owners }
+            })
+            .collect();
+        PortPool {
+            range,
+            addresses,
+            limits,
+            ledger: Mutex::default(),
+            reservations: Mutex::default(),
+            reserved: AtomicUsize::new(0),
+        }
+    }
+
+    /// Charges an allocation to an account.
+    pub fn charge(&self, account: &str) -> Result<(), PortError> {
+        self.ledger.lock().charge(account, self.limits.per_account, self.limits.total)
+    }
+
+    /// Gives an account's allocation back.
+    pub fn give_back(&self, account: &str) {
+        self.ledger.lock().release(account);
+    }
+
+    /// The place of the address to relay from for a client that reached `server`: that one
+    /// when it is of the family, else one that is loopback just as `server` is, else the first.
+    pub fn choose(&self, server: IpAddr, family: Family) -> Option<usize> {
+        let of_family = || self.addresses.iter().enumerate().filter(|(_, a)| Family::of(a.local) == family);
+        let exact = of_family().find(|(_, a)| a.local == server);
+        let alike = || of_family().find(|(_, a)| a.local.is_loopback() == server.is_loopback());
+        exact.or_else(alike).or_else(|| of_family().next()).map(|(place, _)| place)
+    }
+
+    /// Binds a port of the address at `place` with `bind`; with [`Want::Pair`] its successor
+    /// too. Ports that others hold are passed over.
+    pub fn bind(
+        &self,
+        now: Now,
+        place: usize,
+        want: Want,
+        bind: impl Fn(SocketAddr) -> std::io::Result<Socket>,
+    ) -> Result<(SocketAddr, Socket, Option<Socket>), PortError> {
+        let address = &self.addresses[place];
+        for _ in 0..PICKS {
+            let taken = address.ports.lock().take(now.mono_ms, want, random_u32);
+            let port = taken.ok_or(PortError::Exhausted)?;
+            let local = SocketAddr::new(address.local, port);
+            let socket = match bind(local) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    let next = (want == Want::Pair).then_some(port + 1);
+                    self.not_bound(now, address, port, next, &error)?;
+                    continue;
+                }
+            };
+            if want != Want::Pair {
+                return Ok((local, socket, None));
+            }
+            match bind(SocketAddr::new(address.local, port + 1)) {
+                Ok(second) => return Ok((local, socket, Some(second))),
+                Err(error) => {
+                    drop(socket);
+                    self.not_bound(now, address, port + 1, Some(port), &error)?;
+                }
+            }
+        }
+        Err(PortError::Exhausted)
+    }
+
+    /// Puts ports back after a failed bind; an error means that trying on is of no use.
+    fn not_bound(
+        &self,
+        now: Now,
+        address: &Address,
+        failed: u16,
+        other: Option<u16>,
+        error: &std::io::Error,
+    ) -> Result<(), PortError> {
+        let mut ports = address.ports.lock();
+        if let Some(other) = other {
+            ports.put_back(other);
+        }
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            ports.busy(now.mono_ms, failed);
+            return Ok(());
+        }
+        ports.put_back(failed);
+        drop(ports);
+        tracing::warn!(%error, address = %address.local, "a relayed port could not be opened");
+        Err(PortError::Exhausted)
+    }
+
+    /// A local relay address as clients are told it.
+    pub fn relayed(&self, local: SocketAddr) -> RelayedAddr {
+        let address = self.addresses.iter().find(|a| a.local == local.ip());
+        RelayedAddr(SocketAddr::new(address.map_or(local.ip(), |a| a.relayed), local.port()))
+    }
+
+    /// Says who owns a relayed address from now on.
+    pub fn set_owner(&self, relayed: RelayedAddr, owner: Owner) {
+        if let Some(cell) = self.owner_cell(relayed.0) {
+            cell.store(owner.pack(), Ordering::Release);
+        }
+    }
+
+    /// Who owns a relayed address. Both forms of it are known, the local and the told one.
+    #[inline]
+    pub fn owner(&self, addr: SocketAddr) -> Option<Owner> {
+        Owner::unpack(self.owner_cell(addr)?.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn owner_cell(&self, addr: SocketAddr) -> Option<&AtomicU64> {
+        let index = usize::from(addr.port().checked_sub(*self.range.start())?);
+        let address = self.addresses.iter().find(|a| a.relayed == addr.ip() || a.local == addr.ip())?;
+        address.owners.get(index)
+    }
+
+    /// Takes a closed relayed address back.
+    pub fn release(&self, now: Now, local: SocketAddr) {
+        let Some(address) = self.addresses.iter().find(|a| a.local == local.ip()) else { return };
+        if let Some(cell) = self.owner_cell(local) {
+            cell.store(0, Ordering::Release);
+        }
+        address.ports.lock().release(now.mono_ms, local.port());
+    }
+
+    /// Holds a bound port for [`RESERVATION_MS`] and returns its token.
+    pub fn reserve(&self, now: Now, local: SocketAddr, socket: Socket) -> [u8; 8] {
+        let mut token = [0; 8];
+        random(&mut token);
+        let reservation = Reservation { socket, local, until_ms: now.mono_ms + RESERVATION_MS };
+        let mut reservations = self.reservations.lock();
+        if let Some(old) = reservations.insert(token, reservation) {
+            self.release(now, old.local); // one in 2^64
+        }
+        self.reserved.store(reservations.len(), Ordering::Relaxed);
+        token
+    }
+
+    /// Takes a reserved port, once. `None` for a token that is unknown or over.
+    pub fn claim(&self, now: Now, token: [u8; 8]) -> Option<(SocketAddr, Socket)> {
+        let mut reservations = self.reservations.lock();
+        if now.mono_ms >= reservations.get(&token)?.until_ms {
+            return None;
+        }
+        let reservation = reservations.remove(&token)?;
+        self.reserved.store(reservations.len(), Ordering::Relaxed);
+        Some((reservation.local, reservation.socket))
+    }
+
+    /// Reserved ports there are.
+    pub fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Frees reserved ports whose time is over.
+    pub fn sweep_reservations(&self, now: Now) {
+        if self.reserved() == 0 {
+            return;
+        }
+        let mut reservations = self.reservations.lock();
+        reservations.retain(|_, reservation| {
+            let live = now.mono_ms < reservation.until_ms;
+            if !live {
+                self.release(now, reservation.local);
+            }
+            live
+        });
+        self.reserved.store(reservations.len(), Ordering::Relaxed);
+    }
+}
+
+/// Fills bytes from the kernel's generator; without randomness the server must not go on.
+pub fn random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the kernel gives random bytes");
+}
+
+fn random_u32() -> u32 {
+    let mut bytes = [0; 4];
+    random(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}
+
+/// The time now, for those that have no batch to sample it for.
+pub fn now() -> Now {
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Now { mono_ms: sys::boot_clock_ms(), unix_s: unix.map_or(0, |since| since.as_secs()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counter() -> impl FnMut() -> u32 {
+        let mut n = 0u32;
+        move || {
+            n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            n >> 8
+        }
+    }
+
+    #[test]
+    fn every_port_is_given_once_and_comes_back() {
+        let mut set = PortSet::new(&(50_000..=50_129));
+        let mut random = counter();
+        let mut taken: Vec<u16> = std::iter::from_fn(|| set.take(0, Want::Any, &mut random)).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, (50_000..=50_129).collect::<Vec<_>>());
+        for port in taken {
+            set.release(0, port);
+        }
+        assert_eq!(set.available(), 130);
+        assert!(set.take(1, Want::Any, &mut random).is_some(), "when nothing else is left, the oldest goes");
+    }
+
+    #[test]
+    fn a_freed_port_is_kept_back_while_there_are_others() {
+        let mut set = PortSet::new(&(50_000..=50_009));
+        let mut random = counter();
+        let port = set.take(0, Want::Any, &mut random).unwrap();
+        set.release(0, port);
+        for _ in 0..6 {
+            assert_ne!(set.take(QUARANTINE_MS - 1, Want::Any, &mut random), Some(port));
+        }
+        let left: Vec<_> = std::iter::from_fn(|| set.take(QUARANTINE_MS, Want::Any, &mut random)).collect();
+        assert!(left.contains(&port));
+    }
+
+    #[test]
+    fn pairs_are_even_and_both_are_taken() {
+        let mut set = PortSet::new(&(50_001..=50_006));
+        let mut random = counter();
+        let mut pairs: Vec<u16> = std::iter::from_fn(|| set.take(0, Want::Pair, &mut random)).collect();
+        pairs.sort_unstable();
+        assert_eq!(pairs, [50_002, 50_004]);
+        assert_eq!(set.take(0, Want::Even, &mut random), Some(50_006));
+        assert_eq!(set.take(0, Want::Even, &mut random), None);
+        assert_eq!(set.take(0, Want::Any, &mut random), Some(50_001));
+    }
+
+    #[test]
+    fn a_port_held_by_others_is_tried_again_later() {
+        let mut set = PortSet::new(&(50_000..=50_001));
+        let mut random = counter();
+        let port = set.take(0, Want::Any, &mut random).unwrap();
+        set.busy(0, port);
+        let other = set.take(0, Want::Any, &mut random).unwrap();
+        assert_eq!(set.take(BUSY_MS - 1, Want::Any, &mut random), None);
+        assert_eq!(set.take(BUSY_MS, Want::Any, &mut random), Some(port));
+        assert_ne!(port, other);
+    }
+
+    #[test]
+    fn owners_are_found_by_either_address_and_ids_survive_packing() {
+        let pool = PortPool::new(
+            50_000..=50_010,
+            &[("10.0.0.7".parse().unwrap(), "8.8.4.4".parse().unwrap())],
+            AllocationLimits::default(),
+        );
+        let local: SocketAddr = "10.0.0.7:50003".parse().unwrap();
+        let relayed = pool.relayed(local);
+        assert_eq!(relayed.0, "8.8.4.4:50003".parse().unwrap());
+        let owner = Owner { worker: 127, id: AllocationId { index: u32::MAX, generation: 0x00FF_FFFF } };
+        pool.set_owner(relayed, owner);
+        assert_eq!((pool.owner(local), pool.owner(relayed.0)), (Some(owner), Some(owner)));
+        for other in ["8.8.4.4:50004", "8.8.4.4:49999", "8.8.4.4:50011", "8.8.4.5:50003"] {
+            assert_eq!(pool.owner(other.parse().unwrap()), None, "{other}");
+        }
+    }
+}

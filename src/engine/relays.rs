@@ -1,0 +1,159 @@
+//! One worker's relay sockets, and the [`Ports`] that opens them inside an Allocate.
+
+use super::ports::{Owner, PortPool, Want};
+use super::socket;
+use super::token::{self, Kind};
+use crate::turn::{AllocationId, Now, Opened, PortAsk, PortError, PortKind, Ports, RelayedAddr};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use socket2::Socket;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+/// Names a relay socket; outlives it without ever meaning another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayKey {
+    pub index: u32,
+    pub generation: u32,
+}
+
+/// An open relayed address.
+pub struct RelaySocket {
+    pub socket: Socket,
+    pub owner: AllocationId,
+    pub local: SocketAddr,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    relay: Option<RelaySocket>,
+}
+
+/// The relay sockets by key and by allocation.
+#[derive(Default)]
+pub struct Relays {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// By the slot of the allocation: IPv4, IPv6.
+    by_owner: Vec<[Option<RelayKey>; 2]>,
+}
+
+impl Relays {
+    fn insert(&mut self, relay: RelaySocket) -> RelayKey {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() as u32 - 1
+        });
+        let (owner, family) = (relay.owner.index as usize, family_index(relay.local));
+        let slot = &mut self.slots[index as usize];
+        slot.relay = Some(relay);
+        let key = RelayKey { index, generation: slot.generation };
+        if self.by_owner.len() <= owner {
+            self.by_owner.resize(owner + 1, [None; 2]);
+        }
+        self.by_owner[owner][family] = Some(key);
+        key
+    }
+
+    /// The socket of a key.
+    #[inline]
+    pub fn get(&self, key: RelayKey) -> Option<&RelaySocket> {
+        let slot = self.slots.get(key.index as usize)?;
+        slot.relay.as_ref().filter(|_| slot.generation == key.generation)
+    }
+
+    /// The socket by which an allocation reaches peers of this address's family.
+    #[inline]
+    pub fn of(&self, owner: AllocationId, peer: SocketAddr) -> Option<RelayKey> {
+        self.by_owner.get(owner.index as usize)?[family_index(peer)]
+    }
+
+    /// Closes a relayed address of an allocation and returns where it was bound.
+    pub fn close(&mut self, owner: AllocationId, relayed: RelayedAddr, registry: &Registry) -> Option<SocketAddr> {
+        let key = self.by_owner.get_mut(owner.index as usize)?[family_index(relayed.0)].take()?;
+        let slot = self.slots.get_mut(key.index as usize)?;
+        let relay = slot.relay.take()?;
+        slot.generation = (slot.generation + 1) & token::GENERATION_MASK;
+        self.free.push(key.index);
+        // Closing removes it from the poll as well; this only keeps the books straight.
+        let _ = registry.deregister(&mut SourceFd(&relay.socket.as_raw_fd()));
+        Some(relay.local)
+    }
+}
+
+#[inline]
+fn family_index(addr: SocketAddr) -> usize {
+    usize::from(addr.is_ipv6())
+}
+
+/// Opens ports for one worker.
+pub struct WorkerPorts<'a> {
+    pub worker: u8,
+    pub pool: &'a PortPool,
+    pub relays: &'a mut Relays,
+    pub registry: &'a Registry,
+}
+
+impl WorkerPorts<'_> {
+    fn open_charged(&mut self, now: Now, ask: &PortAsk<'_>) -> Result<Opened, PortError> {
+        let want = match ask.kind {
+            PortKind::Any => Want::Any,
+            PortKind::Even => Want::Even,
+            PortKind::EvenAndReserve => Want::Pair,
+            PortKind::Reserved(token) => {
+                let (local, socket) = self.pool.claim(now, token).ok_or(PortError::Exhausted)?;
+                return self.adopt(now, ask.owner, local, socket, None);
+            }
+        };
+        let place = self.pool.choose(ask.server, ask.family).ok_or(PortError::Family)?;
+        let (local, socket, second) = self.pool.bind(now, place, want, socket::relay)?;
+        let next = SocketAddr::new(local.ip(), local.port().wrapping_add(1));
+        let token = second.map(|second| self.pool.reserve(now, next, second));
+        self.adopt(now, ask.owner, local, socket, token)
+    }
+
+    fn adopt(
+        &mut self,
+        now: Now,
+        owner: AllocationId,
+        local: SocketAddr,
+        socket: Socket,
+        token: Option<[u8; 8]>,
+    ) -> Result<Opened, PortError> {
+        let fd = socket.as_raw_fd();
+        let key = self.relays.insert(RelaySocket { socket, owner, local });
+        let relayed = self.pool.relayed(local);
+        let token_of_key = token::token(Kind::Relay, key.index, key.generation);
+        if let Err(error) = self.register(fd, token_of_key) {
+            tracing::warn!(%error, "a relayed port could not be watched");
+            self.relays.close(owner, relayed, self.registry);
+            self.pool.release(now, local);
+            return Err(PortError::Exhausted);
+        }
+        self.pool.set_owner(relayed, Owner { worker: self.worker, id: owner });
+        Ok(Opened { relayed, token })
+    }
+
+    fn register(&self, fd: i32, token: mio::Token) -> io::Result<()> {
+        self.registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
+    }
+}
+
+impl Ports for WorkerPorts<'_> {
+    fn open(&mut self, now: Now, ask: &PortAsk<'_>) -> Result<Opened, PortError> {
+        if let Some(account) = ask.charge {
+            self.pool.charge(account)?;
+        }
+        let opened = self.open_charged(now, ask);
+        if let (Err(_), Some(account)) = (&opened, ask.charge) {
+            self.pool.give_back(account);
+        }
+        opened
+    }
+
+    fn is_relayed(&self, addr: SocketAddr) -> bool {
+        self.pool.owner(addr).is_some()
+    }
+}

@@ -1,0 +1,574 @@
+//! The loop of one worker, whole: poll, sample the time, for each ready socket receive a batch
+//! and judge each datagram, send, time-outs, mailbox, sleep.
+//!
+//! Everything a worker touches for a packet is its own; what it shares with others it reads
+//! without a lock, and writes only when allocations come and go.
+
+use super::batch::{Batch, Outgoing, SLOTS};
+use super::clients::{Clients, TcpListener};
+use super::parcel::{Parcel, Post};
+use super::ports::{self, Owner, PortPool};
+use super::rate::RateShare;
+use super::relays::{RelayKey, Relays, WorkerPorts};
+use super::sys::{self, ErrorOrigin, Fragmentation, QueuedError, SEND_MAX};
+use super::token::{self, Kind};
+use crate::bus::Command;
+use crate::stats::{Direction, WorkerStats};
+use crate::turn::{
+    AllocationId, ClientAddr, ClientId, DropReason, Event, FiveTuple, Framing, LinkId, Now, PeerAddr, RelayedAddr,
+    Sender, Server, Transport, Verdict,
+};
+use crate::wire::attribute::{Family, IcmpError};
+use crossbeam_channel::Receiver;
+use mio::{Events, Poll, Token};
+use socket2::Socket;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Datagrams received from a listener at a time.
+const LISTENER_BATCH: usize = 64;
+/// Datagrams received from a relayed address at a time. More than one tells whether the socket
+/// is empty without asking again.
+const RELAY_BATCH: usize = 4;
+/// Events taken from one poll.
+const EVENTS: usize = 1024;
+/// Commands obeyed in one round.
+const COMMANDS_PER_ROUND: usize = 16;
+/// Parcels taken in one round.
+const PARCELS_PER_ROUND: usize = 256;
+/// Errors taken from one socket's error queue at a time.
+const ERRORS_PER_DRAIN: usize = 32;
+/// The longest a worker sleeps while it has something to look after, in milliseconds.
+const NAP_MAX_MS: u64 = 1_000;
+
+/// A UDP listener and the address it stands for.
+pub(super) struct UdpListener {
+    pub socket: Socket,
+    pub addr: SocketAddr,
+}
+
+/// Two clients' relayed addresses may also be reached through the network: development.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    pub loopback_peers: bool,
+}
+
+/// One worker.
+pub(super) struct Worker {
+    pub number: u8,
+    pub poll: Poll,
+    pub server: Server,
+    pub pool: Arc<PortPool>,
+    pub stats: Arc<WorkerStats>,
+    pub udp: Vec<UdpListener>,
+    pub clients: Clients,
+    pub relays: Relays,
+    pub post: Post,
+    pub rate: RateShare,
+    pub commands: Receiver<Command>,
+    pub options: Options,
+    pub batch: Batch,
+    pub outbox: Outbox,
+    /// Sources that may hold more than was read.
+    pub again: Vec<Token>,
+    pub now: Now,
+    pub stopping: bool,
+}
+
+/// What this round sends, by the socket it leaves through.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// By UDP listener.
+    to_clients: Vec<Vec<Outgoing>>,
+    to_peers: Vec<Outgoing>,
+    /// The socket of each of `to_peers`.
+    peers_via: Vec<RelayKey>,
+}
+
+impl Outbox {
+    pub fn new(listeners: usize) -> Self {
+        Outbox {
+            to_clients: (0..listeners).map(|_| Vec::with_capacity(SLOTS)).collect(),
+            to_peers: Vec::with_capacity(SLOTS),
+            peers_via: Vec::with_capacity(SLOTS),
+        }
+    }
+}
+
+impl Worker {
+    /// Serves until told to stop.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut ready = Vec::with_capacity(EVENTS);
+        while !self.stopping {
+            match self.poll.poll(&mut events, self.sleep()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::error!(%error, worker = self.number, "polling failed; the worker stops");
+                    return;
+                }
+            }
+            self.now = ports::now();
+            // Those left over come after those that are new, so that one busy source can not
+            // keep the others waiting.
+            std::mem::swap(&mut self.again, &mut ready);
+            for event in &events {
+                self.handle_ready(event.token(), event.is_error());
+            }
+            for token in ready.drain(..) {
+                self.handle_ready(token, false);
+            }
+            self.flush();
+            self.handle_timeouts();
+            self.handle_mailbox();
+            self.flush();
+            self.stats.rounds.add(1);
+        }
+        self.close_all();
+    }
+
+    fn sleep(&self) -> Option<Duration> {
+        if !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now_ms = sys::boot_clock_ms();
+        let deadlines = [self.server.next_deadline(), self.clients.next_deadline()];
+        let reservations = (self.number == 0 && self.pool.reserved() > 0).then_some(now_ms + NAP_MAX_MS);
+        let next = deadlines.into_iter().flatten().chain(reservations).min()?;
+        // One more, because the clock's milliseconds are cut off and poll's are too.
+        Some(Duration::from_millis(next.saturating_sub(now_ms) + 1))
+    }
+
+    fn handle_ready(&mut self, token: Token, is_error: bool) {
+        let (kind, index, generation) = token::split(token);
+        match kind {
+            Kind::Wake => self.handle_parcels(),
+            Kind::Udp => self.read_listener(token, index as usize),
+            Kind::Relay => {
+                let key = RelayKey { index, generation };
+                if is_error {
+                    self.drain_errors(key);
+                }
+                self.read_relay(token, key);
+            }
+            Kind::Tcp => self.accept(token, index as usize),
+            Kind::Connection => self.handle_connection(token, index, generation),
+        }
+    }
+
+    // --- From clients ---------------------------------------------------------------------
+
+    fn read_listener(&mut self, token: Token, index: usize) {
+        self.make_room(LISTENER_BATCH);
+        let Some(listener) = self.udp.get(index) else { return };
+        let (server, link) = (listener.addr, LinkId(index as u64));
+        match self.batch.recv(listener.socket.as_fd(), LISTENER_BATCH) {
+            Ok(slots) => {
+                if slots.len() == LISTENER_BATCH {
+                    self.again.push(token);
+                }
+                for slot in slots {
+                    let Some(client) = self.batch.source(slot) else { continue };
+                    let Some(len) = self.batch.datagram_len(slot) else {
+                        self.stats.dropped(DropReason::Truncated);
+                        continue;
+                    };
+                    let tuple = FiveTuple { client: ClientAddr(client), server, transport: Transport::Udp };
+                    self.handle_message(slot, len, &Sender { tuple, link });
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => tracing::debug!(%error, listener = %server, "receiving failed"),
+        }
+    }
+
+    /// Judges a message that lies in a slot and does what the verdict says.
+    pub(super) fn handle_message(&mut self, slot: usize, len: usize, from: &Sender) {
+        let (message, answer_room) = self.batch.message_and_answer(slot, len);
+        let mut ports = WorkerPorts {
+            worker: self.number,
+            pool: &self.pool,
+            relays: &mut self.relays,
+            registry: self.poll.registry(),
+        };
+        match self.server.handle_client(self.now, from, message, &mut ports, answer_room) {
+            Verdict::Drop(reason) => self.stats.dropped(reason),
+            Verdict::ToPeer { via, peer, payload, dont_fragment } => {
+                let honoured = dont_fragment && honours_dont_fragment(from, peer);
+                self.to_peer(slot, via, peer, payload, honoured);
+            }
+            Verdict::ToRelay { via, from, to, payload } => self.to_relay(slot, via, from, to, payload),
+            Verdict::Reply { len: answer_len, answer } => {
+                self.stats.answered(answer);
+                let answer = self.batch.answer(slot, len, answer_len, from.tuple.client.0);
+                self.reply(from.link, answer);
+                self.drain_events();
+            }
+            Verdict::ToClient { .. } | Verdict::Indicate { .. } => {
+                debug_assert!(false, "a client's message goes to a peer or is answered");
+            }
+        }
+    }
+
+    fn reply(&mut self, link: LinkId, answer: Outgoing) {
+        match self.outbox.to_clients.get_mut(link.0 as usize) {
+            Some(queue) => queue.push(answer),
+            None => {
+                let Worker { clients, batch, .. } = self;
+                clients.queue(link, &[batch.bytes(&answer)], false);
+            }
+        }
+    }
+
+    fn to_peer(&mut self, slot: usize, via: AllocationId, peer: PeerAddr, payload: Range<usize>, dont_fragment: bool) {
+        let Some(key) = self.relays.of(via, peer.0) else {
+            return self.stats.dropped(DropReason::NoAllocation);
+        };
+        if !self.rate.take(self.now.mono_ms, Direction::ToPeer as usize, payload.len()) {
+            return self.stats.dropped(DropReason::BandwidthTotal);
+        }
+        let outgoing = self.batch.payload(slot, payload, peer.0);
+        if dont_fragment {
+            return self.send_unfragmented(key, outgoing);
+        }
+        self.outbox.to_peers.push(outgoing);
+        self.outbox.peers_via.push(key);
+    }
+
+    /// Sends one datagram with DF, after those that wait.
+    fn send_unfragmented(&mut self, key: RelayKey, outgoing: Outgoing) {
+        self.flush_to_peers();
+        let v6 = outgoing.to.is_ipv6();
+        let set = |worker: &Worker, fragmentation| {
+            let relay = worker.relays.get(key)?;
+            sys::set_fragmentation(relay.socket.as_fd(), v6, fragmentation).ok()
+        };
+        if set(self, Fragmentation::Forbidden).is_none() {
+            return self.stats.dropped(DropReason::SendFailed);
+        }
+        self.send_run(key, &[outgoing]);
+        self.drain_errors(key);
+        if set(self, Fragmentation::Allowed).is_none() {
+            tracing::warn!("a relayed port stays with DF set");
+        }
+    }
+
+    // --- Between two clients of this server --------------------------------------------------
+
+    fn to_relay(&mut self, slot: usize, via: AllocationId, from: RelayedAddr, to: RelayedAddr, payload: Range<usize>) {
+        match self.pool.owner(to.0) {
+            Some(Owner { worker, id }) if worker == self.number => {
+                self.stats.relayed(Direction::ToPeer, payload.len());
+                self.from_peer(slot, id, PeerAddr(from.0), payload);
+            }
+            Some(Owner { worker, id }) => {
+                let bytes = self.batch.message(slot, payload);
+                let len = bytes.len();
+                match self.post.send(worker, id, PeerAddr(from.0), bytes) {
+                    Ok(()) => self.stats.relayed(Direction::ToPeer, len),
+                    Err(_) => self.stats.dropped(DropReason::Backpressure),
+                }
+            }
+            None if self.options.loopback_peers => self.to_peer(slot, via, PeerAddr(to.0), payload, false),
+            None => self.stats.dropped(DropReason::SelfPortRefused),
+        }
+    }
+
+    fn handle_parcels(&mut self) {
+        for _ in 0..PARCELS_PER_ROUND {
+            let Some(Parcel { to, from, bytes, sender }) = self.post.receive() else { return };
+            self.make_room(1);
+            if let Some(slot) = self.batch.place(&bytes) {
+                self.from_peer(slot, to, from, 0..bytes.len());
+            }
+            self.post.give_back(sender, bytes);
+        }
+        self.again.push(token::token(Kind::Wake, 0, 0));
+    }
+
+    // --- From peers ---------------------------------------------------------------------------
+
+    fn read_relay(&mut self, token: Token, key: RelayKey) {
+        self.make_room(RELAY_BATCH);
+        // An error that an earlier datagram met is reported once in place of data.
+        for _ in 0..2 {
+            let Some(relay) = self.relays.get(key) else { return };
+            let owner = relay.owner;
+            match self.batch.recv(relay.socket.as_fd(), RELAY_BATCH) {
+                Ok(slots) => {
+                    if slots.len() == RELAY_BATCH {
+                        self.again.push(token);
+                    }
+                    for slot in slots {
+                        let Some(peer) = self.batch.source(slot) else { continue };
+                        match self.batch.datagram_len(slot) {
+                            Some(len) => self.from_peer(slot, owner, PeerAddr(peer), 0..len),
+                            None => self.stats.dropped(DropReason::Truncated),
+                        }
+                    }
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.drain_errors(key),
+            }
+        }
+        self.again.push(token);
+    }
+
+    /// Judges a peer's bytes that lie in a slot and frames them for the client in place.
+    fn from_peer(&mut self, slot: usize, via: AllocationId, peer: PeerAddr, payload: Range<usize>) {
+        match self.server.handle_peer(self.now, via, peer, payload.len()) {
+            Verdict::ToClient { client, framing, .. } => self.to_client(slot, payload, client, framing),
+            Verdict::Drop(reason) => self.stats.dropped(reason),
+            _ => debug_assert!(false, "a peer's datagram goes to its client or nowhere"),
+        }
+    }
+
+    #[inline]
+    fn to_client(&mut self, slot: usize, payload: Range<usize>, client: ClientId, framing: Framing) {
+        let len = payload.len();
+        if !self.rate.take(self.now.mono_ms, Direction::ToClient as usize, len) {
+            return self.stats.dropped(DropReason::BandwidthTotal);
+        }
+        let id = self.server.transaction_id();
+        let framed = self.batch.frame(slot, payload, framing, id, client.addr.0);
+        match self.outbox.to_clients.get_mut(client.link.0 as usize) {
+            Some(queue) => queue.push(framed),
+            None => {
+                let bytes = self.batch.bytes(&framed);
+                // ChannelData is padded on a stream; an indication is padded already.
+                let padding = &[0; 3][..crate::wire::padded(bytes.len()) - bytes.len()];
+                match self.clients.queue(client.link, &[bytes, padding], true) {
+                    true => self.stats.relayed(Direction::ToClient, len),
+                    false => self.stats.dropped(DropReason::Backpressure),
+                }
+            }
+        }
+    }
+
+    /// Takes what ICMP and the kernel said about earlier datagrams and tells the client. What
+    /// one peer provoked must not fail the next send to another.
+    fn drain_errors(&mut self, key: RelayKey) {
+        for _ in 0..ERRORS_PER_DRAIN {
+            let Some(relay) = self.relays.get(key) else { return };
+            let owner = relay.owner;
+            let Some(error) = sys::next_queued_error(relay.socket.as_fd()) else { return };
+            let Some(icmp) = icmp_error(&error) else { continue };
+            let mut room = [0; 128];
+            match self.server.handle_icmp(self.now, owner, PeerAddr(error.peer), icmp, &mut room) {
+                Verdict::Indicate { client, len } => self.indicate(client, &room[..len]),
+                Verdict::Drop(reason) => self.stats.dropped(reason),
+                _ => debug_assert!(false, "an ICMP error is indicated or dropped"),
+            }
+        }
+    }
+
+    /// Sends an indication at once: it is rare and must not wait in a slot.
+    fn indicate(&mut self, client: ClientId, bytes: &[u8]) {
+        match self.udp.get(client.link.0 as usize) {
+            Some(listener) => {
+                if listener.socket.send_to(bytes, &client.addr.0.into()).is_err() {
+                    self.stats.dropped(DropReason::SendFailed);
+                }
+            }
+            None => {
+                self.clients.queue(client.link, &[bytes], false);
+            }
+        }
+    }
+
+    // --- Sending ------------------------------------------------------------------------------
+
+    /// Makes sure that so many slots can be filled.
+    pub(super) fn make_room(&mut self, slots: usize) {
+        if self.batch.room() < slots {
+            self.flush();
+        }
+    }
+
+    /// Sends all that waits; the slots are free afterwards.
+    fn flush(&mut self) {
+        self.flush_to_peers();
+        for index in 0..self.udp.len() {
+            self.flush_to_clients(index);
+        }
+        self.flush_connections();
+        self.post.wake();
+        self.batch.reset();
+    }
+
+    fn flush_to_peers(&mut self) {
+        let outgoing = std::mem::take(&mut self.outbox.to_peers);
+        let via = std::mem::take(&mut self.outbox.peers_via);
+        let mut at = 0;
+        while at < outgoing.len() {
+            let run = via[at..].iter().take_while(|key| **key == via[at]).count();
+            self.send_run(via[at], &outgoing[at..at + run]);
+            at += run;
+        }
+        (self.outbox.to_peers, self.outbox.peers_via) = (outgoing, via);
+        self.outbox.to_peers.clear();
+        self.outbox.peers_via.clear();
+    }
+
+    /// Sends datagrams that leave through one relayed address.
+    fn send_run(&mut self, key: RelayKey, mut run: &[Outgoing]) {
+        let mut drained = false;
+        while let Some(first) = run.first() {
+            let Some(relay) = self.relays.get(key) else {
+                return run.iter().for_each(|_| self.stats.dropped(DropReason::NoAllocation));
+            };
+            match self.batch.send(relay.socket.as_fd(), &run[..run.len().min(SEND_MAX)]) {
+                Ok(sent) => {
+                    let (gone, rest) = run.split_at(sent);
+                    gone.iter().for_each(|out| self.count_sent(Direction::ToPeer, out));
+                    (run, drained) = (rest, false);
+                }
+                Err(error) if is_full(&error) => {
+                    return run.iter().for_each(|_| self.stats.dropped(DropReason::Backpressure));
+                }
+                // The error may be that of an earlier datagram to another peer: once it is
+                // taken off the queue, this one is tried again.
+                Err(_) if !drained => {
+                    drained = true;
+                    self.drain_errors(key);
+                }
+                Err(error) => {
+                    tracing::trace!(%error, peer = %first.to, "sending failed");
+                    self.stats.dropped(DropReason::SendFailed);
+                    (run, drained) = (&run[1..], false);
+                }
+            }
+        }
+    }
+
+    fn flush_to_clients(&mut self, index: usize) {
+        let queue = std::mem::take(&mut self.outbox.to_clients[index]);
+        let socket = &self.udp[index].socket;
+        let mut rest = queue.as_slice();
+        while !rest.is_empty() {
+            match self.batch.send(socket.as_fd(), &rest[..rest.len().min(SEND_MAX)]) {
+                Ok(sent) => {
+                    let (gone, left) = rest.split_at(sent);
+                    gone.iter().for_each(|out| self.count_sent(Direction::ToClient, out));
+                    rest = left;
+                }
+                Err(error) if is_full(&error) => {
+                    rest.iter().for_each(|_| self.stats.dropped(DropReason::Backpressure));
+                    break;
+                }
+                Err(_) => {
+                    self.stats.dropped(DropReason::SendFailed);
+                    rest = &rest[1..];
+                }
+            }
+        }
+        self.outbox.to_clients[index] = queue;
+        self.outbox.to_clients[index].clear();
+    }
+
+    #[inline]
+    fn count_sent(&self, direction: Direction, out: &Outgoing) {
+        if let Some(bytes) = out.relayed {
+            self.stats.relayed(direction, bytes as usize);
+        }
+    }
+
+    // --- Time, events, mailbox ---------------------------------------------------------------
+
+    fn handle_timeouts(&mut self) {
+        if self.server.next_deadline().is_some_and(|at_ms| at_ms <= self.now.mono_ms) {
+            self.server.handle_timeout(self.now);
+            self.drain_events();
+        }
+        self.expire_connections();
+        if self.number == 0 {
+            self.pool.sweep_reservations(self.now);
+        }
+    }
+
+    /// Gives effect to what happened to allocations, in order.
+    pub(super) fn drain_events(&mut self) {
+        while let Some(event) = self.server.poll_event() {
+            match event {
+                Event::Created { id, tuple, relayed, .. } => {
+                    self.stats.created.add(1);
+                    tracing::debug!(?id, client = %tuple.client, transport = tuple.transport.name(), ?relayed, "allocated");
+                }
+                Event::Released { id, relayed } => self.release(id, relayed),
+                Event::Deleted { id, account, reason, traffic, age_ms, .. } => {
+                    self.pool.give_back(&account.payer);
+                    self.stats.ended(reason);
+                    tracing::debug!(?id, reason = reason.name(), ?traffic, age_ms, "allocation ended");
+                }
+                Event::Refreshed { .. } | Event::Permitted { .. } | Event::Bound { .. } => {}
+            }
+        }
+        self.stats.allocations.set(self.server.allocation_count() as u64);
+    }
+
+    fn release(&mut self, id: AllocationId, relayed: RelayedAddr) {
+        // What was accepted before the end still leaves.
+        self.flush_to_peers();
+        if let Some(local) = self.relays.close(id, relayed, self.poll.registry()) {
+            self.pool.release(self.now, local);
+        }
+    }
+
+    fn handle_mailbox(&mut self) {
+        for _ in 0..COMMANDS_PER_ROUND {
+            match self.commands.try_recv() {
+                Ok(Command::Stop) => self.stopping = true,
+                Err(_) => return,
+            }
+        }
+        self.again.push(token::token(Kind::Wake, 0, 0));
+    }
+
+    fn close_all(&mut self) {
+        let ids: Vec<AllocationId> = self.server.allocations().map(|(id, _)| id).collect();
+        for id in ids {
+            self.server.close(self.now, id);
+        }
+        self.drain_events();
+        self.clients.shut_down();
+    }
+
+    /// The TCP listener at an index.
+    pub(super) fn tcp_listener(&self, index: usize) -> Option<&TcpListener> {
+        self.clients.listeners.get(index)
+    }
+}
+
+/// DONT-FRAGMENT counts where the server makes the outgoing header from nothing (stream
+/// clients, RFC 8656 §15) and between IPv4 and IPv4 (§14); translations ignore it (§13).
+fn honours_dont_fragment(from: &Sender, peer: PeerAddr) -> bool {
+    from.tuple.transport.is_stream()
+        || (Family::of(from.tuple.client.ip()) == Family::V4 && peer.family() == Family::V4)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// The error as the client is told it: as ICMP said, or as a router would have (RFC 8656 §18.13).
+fn icmp_error(error: &QueuedError) -> Option<IcmpError> {
+    let v4 = error.peer.is_ipv4();
+    match (error.origin, error.errno) {
+        (ErrorOrigin::Icmp, _) => {
+            let (kind, code) = error.icmp;
+            let too_big = if v4 { (kind, code) == (3, 4) } else { kind == 2 };
+            Some(IcmpError { kind, code, error_value: if too_big { error.mtu } else { 0 } })
+        }
+        (ErrorOrigin::Local, libc::EMSGSIZE) => {
+            let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
+            Some(IcmpError { kind, code, error_value: error.mtu })
+        }
+        (ErrorOrigin::Local, _) => None,
+    }
+}
