@@ -74,8 +74,11 @@ pub fn mint(secret: &Secret, id: &str, ttl: Seconds, separator: char) -> Result<
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let username = format!("{}{separator}{id}", now + ttl.0);
     if username.len() > USER_NAME_LEN_MAX {
-        return Err(Failure::Other(format!("--user is too long: with the expiry it has {} bytes, \
-             and a user name has at most {USER_NAME_LEN_MAX}", username.len())));
+        return Err(Failure::Other(format!(
+            "--user is too long: with the expiry it has {} bytes, \
+             and a user name has at most {USER_NAME_LEN_MAX}",
+            username.len()
+        )));
     }
     let password = integrity::rest_password(secret.as_bytes(), username.as_bytes());
     Ok(Credential { password: String::from_utf8_lossy(&password).into_owned(), username })

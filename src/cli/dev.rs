@@ -63,9 +63,7 @@ pub fn dev(options: &Options) -> Result<(), Failure> {
         .map_err(|error| Failure::Other(format!("the signals can not be taken over: {error}")))?;
     let engine = engine::spawn(plan.engine).map_err(|error| unstarted(options, &host, &error))?;
     let credential = match user {
-        Some((name, password)) => {
-            Credential { username: name.to_string(), password: password.as_str().to_owned() }
-        }
+        Some((name, password)) => Credential { username: name.to_string(), password: password.as_str().to_owned() },
         None => mint(&secret, "dev", CREDENTIAL_TTL, ':')?,
     };
     print(&ready(engine.listening(), &plan.realm, &credential));

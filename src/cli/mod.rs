@@ -59,9 +59,8 @@ impl Configuration {
     fn load(&self) -> Result<Loaded, Fault> {
         let inputs = self.inputs();
         if inputs.is_empty() {
-            return Err(Fault::new("no configuration is given").hint(
-                "name a file with -c FILE, or try `turnpike dev` for a server with throw-away credentials",
-            ));
+            return Err(Fault::new("no configuration is given")
+                .hint("name a file with -c FILE, or try `turnpike dev` for a server with throw-away credentials"));
         }
         config::load(&inputs)
     }

@@ -98,3 +98,60 @@ fn concealed(document: &Document, span: Range<usize>, what: String) -> Fault {
 fn named_by(key: &str, origins: &Origins, fault: Fault) -> Fault {
     fault.hint(format!("it is named by {key} ({})", origins.of(key)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Inputs, load};
+
+    /// Reads `[auth]` from a directory with one more file.
+    fn read(name: &str, file: &str, text: &str, auth: &str) -> Result<Accounts, String> {
+        let directory = std::env::temp_dir().join(format!("turnpike-accounts-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join(file), text).unwrap();
+        std::fs::write(directory.join("t.toml"), format!("[auth]\n{auth}\n")).unwrap();
+        let loaded = load(&Inputs { files: vec![directory.join("t.toml")], ..Inputs::default() }).unwrap();
+        let accounts = Accounts::read(&loaded.file.auth, &loaded.origins);
+        std::fs::remove_dir_all(&directory).unwrap();
+        accounts.map_err(|fault| fault.to_string().replace(&format!("{}/", directory.display()), ""))
+    }
+
+    #[test]
+    fn a_secret_file_has_one_secret_a_line_and_its_secrets_come_last() {
+        let text = "# rotated in May\r\n\r\n  the second secret  \r\nthe third secret\n";
+        let auth = "secrets = [\"the first secret\"]\nsecret_file = \"s.txt\"";
+        let accounts = read("secrets", "s.txt", text, auth).unwrap();
+        let secrets: Vec<&[u8]> = accounts.secrets.iter().map(Secret::as_bytes).collect();
+        assert_eq!(secrets, [&b"the first secret"[..], b"the second secret", b"the third secret"]);
+    }
+
+    #[test]
+    fn a_secret_file_is_refused_without_being_shown() {
+        let auth = "secret_file = \"s.txt\"";
+        let refused = read("short", "s.txt", "the first secret\n  too short\n", auth).unwrap_err();
+        assert!(refused.contains("(s.txt:2:3)") && !refused.contains("too short"), "{refused}");
+        assert!(refused.ends_with("= it is named by auth.secret_file (t.toml:2)"), "{refused}");
+        assert!(read("empty", "s.txt", "# none\n", auth).unwrap_err().starts_with("the file holds no secret (s.txt)"));
+        assert!(read("gone", "x", "", auth).unwrap_err().starts_with("the file can not be read: No such file"));
+        let five = "a secret of 24 bytes ...\n".repeat(SECRETS_MAX + 1);
+        let refused = read("five", "s.txt", &five, auth).unwrap_err();
+        assert!(refused.starts_with("there are more than 4 secrets (t.toml:2:15)"), "{refused}");
+    }
+
+    #[test]
+    fn a_users_file_adds_to_the_users() {
+        let auth = "users = { alice = \"1\" }\nusers_file = \"u.txt\"";
+        let accounts = read("users", "u.txt", "# all\nbob:pass:word\n", auth).unwrap();
+        let users = accounts.users.iter().map(|(name, password)| format!("{name} {}", password.as_str()));
+        assert_eq!(users.collect::<Vec<_>>(), ["alice 1", "bob pass:word"]);
+        for (text, what) in [
+            ("bob", "a user is written `name:password` (u.txt:1:1)"),
+            ("bob:", "a password can not be empty (u.txt:1:1)"),
+            (":hunter2", "a user name has 1 to 508 bytes, not 0 (u.txt:1:1)"),
+            ("bob:1\nalice:hunter2", "user `alice` is there twice (u.txt:2:1)"),
+        ] {
+            let refused = read("refused", "u.txt", text, auth).expect_err(text);
+            assert!(refused.starts_with(what) && !refused.contains("hunter2"), "{refused}");
+        }
+    }
+}

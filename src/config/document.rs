@@ -112,9 +112,11 @@ impl Document {
         let until = self.text[from..].find('\n').map_or(self.text.len(), |len| from + len);
         let column = self.text[from..start].chars().count();
         let marked = self.text[start..self.floor(span.end).clamp(start, until.max(start))].chars().count();
-        Fault::new(what)
-            .at(format!("{}:{line}:{}", path.display(), column + 1))
-            .excerpt(Excerpt { line, text: self.shown(from..until), marked: column..column + marked })
+        Fault::new(what).at(format!("{}:{line}:{}", path.display(), column + 1)).excerpt(Excerpt {
+            line,
+            text: self.shown(from..until),
+            marked: column..column + marked,
+        })
     }
 
     /// Where these bytes are: `FILE:LINE`, `env NAME` or `--set KEY`.

@@ -237,9 +237,9 @@ impl Schema {
         // A TOML value if that fits the key, else the text itself: `--set realm=7` is "7".
         let text = || DeValue::String(Cow::Borrowed(document.text()));
         match DeValue::parse(document.text()).map(Spanned::into_inner) {
-            Ok(value) if !value.is_str() => self
-                .check(document, nest(value))
-                .or_else(|fault| self.check(document, nest(text())).map_err(|_| fault)),
+            Ok(value) if !value.is_str() => {
+                self.check(document, nest(value)).or_else(|fault| self.check(document, nest(text())).map_err(|_| fault))
+            }
             Ok(value) => self.check(document, nest(value)),
             Err(_) => self.check(document, nest(text())),
         }
@@ -392,7 +392,8 @@ fn mistyped(document: &Document, leaves: &[Leaf<'_>], error: &toml::de::Error) -
     what = what.replace("expected a boolean", "expected true or false");
     if is_secret(path) && (what.starts_with("invalid type") || what.starts_with("invalid value")) {
         // The message repeats the value.
-        what = what.rsplit_once(", expected ").map_or("wrong type".into(), |(_, e)| format!("wrong type, expected {e}"));
+        what =
+            what.rsplit_once(", expected ").map_or("wrong type".into(), |(_, e)| format!("wrong type, expected {e}"));
     }
     document.fault(span, if path.is_empty() { what } else { format!("`{path}`: {what}") })
 }

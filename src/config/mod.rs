@@ -24,15 +24,13 @@ pub use host::Host;
 pub use layers::{Inputs, Origins};
 pub use tls::ALPN;
 
-use crate::engine;
+use crate::engine::{self, WORKERS_MAX};
 use crate::turn::{self, nonce, policy};
 use crate::wire::channel::ChannelRange;
 use file::File;
 use secret::Secret;
 use value::Seconds;
 
-/// Most workers.
-pub const WORKERS_MAX: usize = 128;
 /// Shortest lifetime of a nonce, in seconds: below it each request would need two tries.
 pub const NONCE_LIFETIME_MIN_S: u64 = 10;
 

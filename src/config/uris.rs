@@ -100,10 +100,10 @@ mod tests {
     #[test]
     fn the_external_address_is_the_one_to_name() {
         let external = ["203.0.113.7/10.0.0.7".parse().unwrap()];
-        assert_eq!(uris(&all(), &external, "turn.example.org")[..2], [
-            "turn:203.0.113.7:3478?transport=udp",
-            "turn:203.0.113.7:443?transport=udp"
-        ]);
+        assert_eq!(
+            uris(&all(), &external, "turn.example.org")[..2],
+            ["turn:203.0.113.7:3478?transport=udp", "turn:203.0.113.7:443?transport=udp"]
+        );
         assert_eq!(uris(&all(), &external, "turn.example.org")[3], "turns:turn.example.org:5349?transport=tcp");
         let external = ["203.0.113.9".parse().unwrap()];
         assert_eq!(uris(&all(), &external, "x")[0], "turn:203.0.113.9:3478?transport=udp");

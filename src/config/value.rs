@@ -183,9 +183,8 @@ impl FromStr for PortRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (first, last) = text
-            .split_once('-')
-            .ok_or_else(|| format!("`{text}` is not a range of ports: write \"49152-65535\""))?;
+        let (first, last) =
+            text.split_once('-').ok_or_else(|| format!("`{text}` is not a range of ports: write \"49152-65535\""))?;
         let port = |text: &str| {
             let text = text.trim();
             text.parse::<u16>().map_err(|_| format!("`{text}` is not a port: ports are 1024 to 65535 here"))
@@ -302,7 +301,9 @@ mod tests {
             assert_eq!(text.parse(), Ok(Seconds(seconds)), "{text}");
             assert_eq!(Seconds(seconds).to_string(), canonical);
         }
-        for text in ["", "m", "10x", "10 m", "1m1h", "5m5m", "-5", "1.5h", "10m3", "é", "3153600001", "99999999999999999999d"] {
+        for text in
+            ["", "m", "10x", "10 m", "1m1h", "5m5m", "-5", "1.5h", "10m3", "é", "3153600001", "99999999999999999999d"]
+        {
             assert!(text.parse::<Seconds>().is_err(), "{text}");
         }
     }

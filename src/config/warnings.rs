@@ -148,3 +148,69 @@ fn is_world_readable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::File;
+
+    fn host(ephemeral: Option<RangeInclusive<u16>>, reserved: Vec<RangeInclusive<u16>>) -> Host {
+        let addresses = ["10.1.2.3", "127.0.0.1"].map(|ip| ip.parse().unwrap()).to_vec();
+        Host { name: "host".into(), addresses, cores: 1, ephemeral, reserved }
+    }
+
+    /// The warnings about a configuration that has a user.
+    fn all(change: impl FnOnce(&mut File), host: &Host) -> Vec<String> {
+        let mut file = File::default();
+        file.auth.users.insert("alice".parse().unwrap(), "wonderland".parse().unwrap());
+        change(&mut file);
+        match Loaded::from(file).plan(host) {
+            Ok(plan) => plan.warnings,
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+
+    #[test]
+    fn a_private_relay_address_alone_is_pointed_out() {
+        let host = host(None, Vec::new());
+        let warnings = all(|_| {}, &host);
+        assert!(
+            warnings.len() == 1 && warnings[0].starts_with("the relay address 10.1.2.3 is private"),
+            "{warnings:?}"
+        );
+        assert!(warnings[0].ends_with("for a LAN set relay.allow_peers = [\"10.1.2.0/24\"]"), "{warnings:?}");
+        assert!(all(|file| file.relay.external = vec!["203.0.113.7".parse().unwrap()], &host).is_empty());
+        assert!(all(|file| file.relay.allow_peers = vec!["10.0.0.0/8".parse().unwrap()], &host).is_empty());
+    }
+
+    #[test]
+    fn an_overlap_with_the_ephemeral_ports_is_pointed_out_unless_reserved() {
+        let quiet = |file: &mut File| file.relay.external = vec!["203.0.113.7".parse().unwrap()];
+        let warnings = all(quiet, &host(Some(32768..=60999), vec![8080..=8080]));
+        assert!(warnings[0].contains("49152-65535 overlaps") && warnings[0].contains("(32768-60999)"), "{warnings:?}");
+        assert!(warnings[0].contains("=8080-8080,49152-60999`"), "{warnings:?}");
+        assert!(all(quiet, &host(Some(32768..=49151), Vec::new())).is_empty());
+        assert!(all(quiet, &host(Some(32768..=60999), vec![49152..=50000, 50001..=60999])).is_empty());
+        assert_eq!(all(quiet, &host(Some(32768..=60999), vec![49153..=65535])).len(), 1);
+    }
+
+    #[test]
+    fn loopback_peers_tiny_limits_and_idle_certificates_are_pointed_out() {
+        let host = host(None, Vec::new());
+        let warnings = all(
+            |file| {
+                file.relay.external = vec!["203.0.113.7".parse().unwrap()];
+                file.relay.allow_loopback_peers = true;
+                file.limits.bytes_per_second = 64_000;
+                file.limits.bytes_per_second_total = 15_999;
+            },
+            &host,
+        );
+        let starts =
+            ["allow_loopback_peers = true", "limits.bytes_per_second_total = 15999", "limits.bytes_per_second = 64000"];
+        assert_eq!(warnings.len(), starts.len(), "{warnings:?}");
+        for (warning, start) in warnings.iter().zip(starts) {
+            assert!(warning.starts_with(start), "{warning}");
+        }
+    }
+}

@@ -50,11 +50,7 @@ pub struct Batch {
 impl Batch {
     /// Empty slots.
     pub fn new() -> Self {
-        Batch {
-            receiver: Receiver::new(SLOTS, STRIDE, HEADROOM, CAPACITY),
-            transmitter: Transmitter::new(),
-            next: 0,
-        }
+        Batch { receiver: Receiver::new(SLOTS, STRIDE, HEADROOM, CAPACITY), transmitter: Transmitter::new(), next: 0 }
     }
 
     /// Slots not used in this round.

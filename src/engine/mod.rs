@@ -24,7 +24,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
 use parcel::Post;
 use ports::{AllocationLimits, PortPool};
-use socket2::Socket;
+use socket2::{Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -225,11 +225,13 @@ fn bind_listeners(listen: &[Listen], workers: usize) -> io::Result<(Vec<Listen>,
     for listen in listen {
         let mut addr = listen.addr;
         let mut sockets = Vec::with_capacity(workers);
-        let bound = (0..workers).try_for_each(|_| {
-            let socket = bind(Listen { addr, ..*listen })?;
-            addr = socket::local_addr(&socket)?;
-            sockets.push(socket);
-            Ok(())
+        let bound = check_unused(*listen).and_then(|()| {
+            (0..workers).try_for_each(|_| {
+                let socket = bind(Listen { addr, ..*listen })?;
+                addr = socket::local_addr(&socket)?;
+                sockets.push(socket);
+                Ok(())
+            })
         });
         match bound {
             Ok(()) => {}
@@ -254,6 +256,13 @@ fn bind_listeners(listen: &[Listen], workers: usize) -> io::Result<(Vec<Listen>,
         return Err(io::Error::other("there is no address to listen on: set listen.udp or listen.tcp"));
     }
     Ok((listening, shares))
+}
+
+fn check_unused(listen: Listen) -> io::Result<()> {
+    match listen.protocol {
+        Protocol::Udp => socket::check_unused(listen.addr, Type::DGRAM),
+        Protocol::Tcp | Protocol::Tls => socket::check_unused(listen.addr, Type::STREAM),
+    }
 }
 
 fn bind(listen: Listen) -> io::Result<Socket> {
@@ -287,7 +296,12 @@ fn relay_addresses(relay: &RelayConfig, listening: &[Listen]) -> Vec<(IpAddr, Ip
     };
     local.sort_by_key(|ip| ip.is_loopback());
     let mut seen = Vec::new();
-    local.retain(|ip| !seen.contains(ip) && { seen.push(*ip); true });
+    local.retain(|ip| {
+        !seen.contains(ip) && {
+            seen.push(*ip);
+            true
+        }
+    });
     let told = |ip: IpAddr| {
         let of_family = || relay.external.iter().filter(|e| e.public.is_ipv4() == ip.is_ipv4());
         let exact = of_family().find(|e| e.private == Some(ip));

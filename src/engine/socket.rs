@@ -25,6 +25,16 @@ fn socket(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket
     Ok(socket)
 }
 
+/// Fails if another program serves an address. `SO_REUSEPORT` alone would not tell: two servers
+/// of one user would each get some of the clients.
+pub fn check_unused(addr: SocketAddr, kind: Type) -> io::Result<()> {
+    let protocol = if kind == Type::DGRAM { Protocol::UDP } else { Protocol::TCP };
+    let socket = socket(addr, kind, protocol)?;
+    // Connections of an earlier run that wait for their time to pass are no server.
+    socket.set_reuse_address(kind == Type::STREAM)?;
+    socket.bind(&addr.into())
+}
+
 /// A UDP listener; one of a group of `SO_REUSEPORT` sockets, one a worker.
 pub fn udp_listener(addr: SocketAddr) -> io::Result<Socket> {
     let socket = socket(addr, Type::DGRAM, Protocol::UDP)?;
@@ -50,10 +60,8 @@ pub fn tcp_listener(addr: SocketAddr) -> io::Result<Socket> {
 /// Prepares an accepted connection: no delay, keepalive after 30 s, gone after 30 s of silence
 /// on either timer.
 pub fn prepare_connection(socket: &Socket) -> io::Result<()> {
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive)?;

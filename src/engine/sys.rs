@@ -201,9 +201,8 @@ impl Transmitter {
         }
         // SAFETY: the first `count` headers point at names and vectors of `self` and at slices
         // that outlive the call ('a); the kernel only reads them.
-        let sent = unsafe {
-            libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), count as u32, libc::MSG_DONTWAIT)
-        };
+        let sent =
+            unsafe { libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), count as u32, libc::MSG_DONTWAIT) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
     }
 }

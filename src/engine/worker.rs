@@ -14,6 +14,7 @@ use super::sys::{self, ErrorOrigin, Fragmentation, QueuedError, SEND_MAX};
 use super::token::{self, Kind};
 use crate::bus::Command;
 use crate::stats::{Direction, WorkerStats};
+use crate::turn::request::method_name;
 use crate::turn::{
     AllocationId, ClientAddr, ClientId, DropReason, Event, FiveTuple, Framing, LinkId, Now, PeerAddr, RelayedAddr,
     Sender, Server, Transport, Verdict,
@@ -205,6 +206,7 @@ impl Worker {
             Verdict::ToRelay { via, from, to, payload } => self.to_relay(slot, via, from, to, payload),
             Verdict::Reply { len: answer_len, answer } => {
                 self.stats.answered(answer);
+                tracing::trace!(method = method_name(answer.method), code = answer.code, client = %from.tuple.client, "answered");
                 let answer = self.batch.answer(slot, len, answer_len, from.tuple.client.0);
                 self.reply(from.link, answer);
                 self.drain_events();
