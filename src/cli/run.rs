@@ -24,15 +24,17 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    serve(&loaded, &host, plan)
+    serve(loaded, &host, plan)
 }
 
-fn serve(loaded: &Loaded, host: &Host, plan: Plan) -> Result<(), Failure> {
+fn serve(loaded: Loaded, host: &Host, plan: Plan) -> Result<(), Failure> {
     let mut signals = StopSignals::register()
         .map_err(|error| Failure::Other(format!("the signals can not be taken over: {error}")))?;
     let workers = plan.engine.workers;
     let ports = plan.engine.relay.ports.clone();
-    let engine = engine::spawn(plan.engine).map_err(|error| unstarted(loaded, host, &error))?;
+    let engine = engine::spawn(plan.engine).map_err(|error| unstarted(&loaded, host, &error))?;
+    // The core keeps keys; the passwords they were made from are no longer needed.
+    drop(loaded);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         realm = plan.realm,

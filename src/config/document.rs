@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Largest file read, in bytes.
 const FILE_LEN_MAX: u64 = 1 << 20;
@@ -31,10 +32,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A text with its origin and the parts of it that are never shown.
+/// A text with its origin and the parts of it that are never shown; wiped when dropped.
 pub struct Document {
     origin: Origin,
-    text: String,
+    text: Zeroizing<String>,
     keys: Vec<String>,
     hidden: OnceCell<Vec<Range<usize>>>,
 }
@@ -42,12 +43,12 @@ pub struct Document {
 impl Document {
     /// A file's text, with nothing to hide yet.
     pub fn file(path: &Path, text: String) -> Self {
-        Document { origin: Origin::File(path.to_owned()), text, keys: Vec::new(), hidden: OnceCell::new() }
+        Document { origin: Origin::File(path.to_owned()), text: text.into(), keys: Vec::new(), hidden: OnceCell::new() }
     }
 
     /// One value for one key.
     pub fn setting(origin: Origin, keys: Vec<String>, text: String) -> Self {
-        Document { origin, text, keys, hidden: OnceCell::new() }
+        Document { origin, text: text.into(), keys, hidden: OnceCell::new() }
     }
 
     /// Reads a file of at most 1 MiB of UTF-8.
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn what_is_hidden_is_starred() {
         let document = file("s = \"north\"\nt = \"south\"");
-        document.hide(vec![5..10]);
+        document.hide(std::iter::once(5..10).collect());
         assert!(document.fault(4..11, "no").to_string().ends_with("1 | s = \"*****\"\n  |     ^^^^^^^"));
         let document = file("s = \"north\"\n\"south\"");
         document.hide_values();

@@ -29,9 +29,14 @@ pub fn listeners(file: &File, origins: &Origins, host: &Host) -> Result<Vec<List
     }
     let mut listeners = Vec::new();
     for (key, protocol, endpoints) in lists(&file.listen) {
-        for endpoint in endpoints {
+        for (element, endpoint) in endpoints.iter().enumerate() {
             let before = listeners.len();
             add(&mut listeners, endpoint.0, protocol, &host.addresses);
+            if let Some(addr) = listeners[before..].iter().find_map(|added| shared(added, &listeners[..before])) {
+                let what = format!("`{key}`: {addr} is in listen.tcp too");
+                let fault = origins.fault_in(key, element, what);
+                return Err(fault.hint("one list is enough: a port of listen.tls serves clients without TLS as well"));
+            }
             if listeners.len() == before {
                 tracing::debug!("{key}: {endpoint} adds no listener");
             }
@@ -55,6 +60,12 @@ fn add(listeners: &mut Vec<Listen>, endpoint: SocketAddr, protocol: Protocol, lo
             None => listeners.push(Listen { addr, protocol, required }),
         }
     }
+}
+
+/// The address, if a listener of the other stream protocol has it already.
+fn shared(added: &Listen, before: &[Listen]) -> Option<SocketAddr> {
+    let is_stream = |listen: &Listen| listen.protocol != Protocol::Udp && listen.addr.port() != 0;
+    before.iter().any(|listen| is_stream(added) && is_stream(listen) && listen.addr == added.addr).then_some(added.addr)
 }
 
 /// A wildcard's addresses. Link-local IPv6 addresses are left out: nobody can name them without
@@ -133,6 +144,18 @@ mod tests {
         assert_eq!(shown(&File::default(), &host).len(), 4);
         assert!(listeners(&udp(&["[::]:3478"]), &Origins::default(), &host).is_err());
         assert!(listeners(&udp(&[]), &Origins::default(), &host).is_err());
+    }
+
+    #[test]
+    fn an_address_is_not_for_tcp_and_tls_both() {
+        let mut file = udp(&["127.0.0.1:443"]);
+        file.listen.tcp = vec!["0.0.0.0:443".parse().unwrap()];
+        file.listen.tls = vec!["[::]:443".parse().unwrap(), "127.0.0.1:443".parse().unwrap()];
+        file.tls.cert = "cert.pem".into();
+        let fault = listeners(&file, &Origins::default(), &host()).unwrap_err().to_string();
+        assert!(fault.starts_with("`listen.tls`: 127.0.0.1:443 is in listen.tcp too"), "{fault}");
+        file.listen.tls.truncate(1);
+        assert!(listeners(&file, &Origins::default(), &host()).is_ok());
     }
 
     #[test]

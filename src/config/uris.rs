@@ -10,7 +10,8 @@ use std::net::IpAddr;
 pub fn uris(listening: &[Listen], external: &[External], realm: &str) -> Vec<String> {
     let mut uris = Vec::new();
     for protocol in [Protocol::Udp, Protocol::Tcp, Protocol::Tls] {
-        let of_protocol = |listen: &&Listen| listen.protocol == protocol;
+        // Port 0 is a port the kernel has yet to choose.
+        let of_protocol = |listen: &&Listen| listen.protocol == protocol && listen.addr.port() != 0;
         let Some(home) = home(listening.iter().filter(of_protocol), external) else { continue };
         let host = match protocol {
             Protocol::Tls if is_dns_name(realm) => realm.to_owned(),
@@ -95,6 +96,7 @@ mod tests {
         assert_eq!(uris(&all(), &[], "vm"), expected);
         assert_eq!(uris(&all()[..1], &[], "vm"), ["turn:127.0.0.1:3478?transport=udp"]);
         assert!(uris(&[], &[], "vm").is_empty());
+        assert!(uris(&[listen(Protocol::Udp, "10.0.0.7:0")], &[], "vm").is_empty());
     }
 
     #[test]
