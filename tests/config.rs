@@ -463,3 +463,11 @@ fn the_sample_names_every_key_with_its_default() {
     }
     assert!(loaded.plan(&host()).is_ok());
 }
+
+#[test]
+fn hidden_names_are_for_static_users() {
+    let plan = planned("[auth]\nusers = { alice = \"wonderland\" }\nusername_anonymity = true\n");
+    assert!(plan.engine.turn.nonce.anonymity && plan.engine.turn.nonce.rfc8489);
+    let text = refused(&format!("[auth]\nsecrets = [\"{SECRET}\"]\nusername_anonymity = true\n"));
+    assert!(text.contains("username_anonymity is for static users") && text.contains("t.toml:3:"), "{text}");
+}

@@ -123,6 +123,8 @@ table! {
         max_session: Seconds = Seconds(86_400),
         /// Offer RFC 8489's password algorithms.
         rfc8489: bool = true,
+        /// Ask clients to hide their names (USERHASH); for static users only.
+        username_anonymity: bool = false,
         /// Let anyone allocate.
         anonymous: bool = false,
         /// The second switch `anonymous` needs.

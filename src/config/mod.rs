@@ -83,7 +83,7 @@ impl Loaded {
             },
             turn: turn::Config {
                 auth: self.credentials(&realm, &accounts)?,
-                nonce: self.nonce()?,
+                nonce: self.nonce(!accounts.secrets.is_empty())?,
                 policy: self.policy(),
                 limits: self.limits()?,
                 channels: match self.file.relay.wide_channels {
@@ -176,11 +176,18 @@ impl Loaded {
         Ok(credentials)
     }
 
-    fn nonce(&self) -> Result<nonce::Config, Fault> {
+    fn nonce(&self, has_secrets: bool) -> Result<nonce::Config, Fault> {
+        if self.file.auth.username_anonymity && has_secrets {
+            let what = "username_anonymity is for static users: the hash of a time-limited name tells nothing; \
+                        remove it, or auth.secrets";
+            return Err(self.origins.fault("auth.username_anonymity", what));
+        }
         let lifetime = self.file.auth.nonce_lifetime;
         match u32::try_from(lifetime.0) {
             Ok(lifetime_s) if lifetime.0 >= NONCE_LIFETIME_MIN_S && lifetime_s <= nonce::LIFETIME_MAX_S => {
-                Ok(nonce::Config { lifetime_s, rfc8489: self.file.auth.rfc8489, ..nonce::Config::default() })
+                let auth = &self.file.auth;
+                let (rfc8489, anonymity) = (auth.rfc8489, auth.username_anonymity);
+                Ok(nonce::Config { lifetime_s, rfc8489, anonymity, ..nonce::Config::default() })
             }
             _ => {
                 let (min, max) = (Seconds(NONCE_LIFETIME_MIN_S), Seconds(nonce::LIFETIME_MAX_S.into()));

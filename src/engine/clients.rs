@@ -1,12 +1,12 @@
 //! The TCP and TLS clients of one worker: accepting, framing, deadlines.
 
+use super::socket;
 use super::stream::{
     Connection, FIRST_MESSAGE_MS, FRAME_MS, Filled, Flushed, HANDSHAKE_MS, HTTP_HEAD_MAX, HTTP_PAGE, IDLE_MS,
     INPUT_MAX, Speech,
 };
 use super::token::{self, GENERATION_MASK, Kind};
 use super::worker::Worker;
-use super::{socket, sys};
 use crate::turn::expiry::Wheel;
 use crate::turn::quota::source_prefix;
 use crate::turn::{ClientAddr, DropReason, FiveTuple, LinkId, Now, Sender, Transport};
@@ -187,9 +187,8 @@ impl Clients {
 impl Worker {
     pub(super) fn accept(&mut self, token: Token, index: usize) {
         if self.now.mono_ms < self.clients.rest_until_ms {
-            return self.again.push(token);
+            return; // gone on with when the rest is over
         }
-        self.clients.rest_until_ms = 0;
         for _ in 0..ACCEPTS_PER_ROUND {
             let Some(listener) = self.tcp_listener(index) else { return };
             match listener.socket.accept() {
@@ -201,8 +200,8 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                     tracing::warn!(%error, listener = %listener.addr, "accepting rests; raise LimitNOFILE");
-                    self.clients.rest_until_ms = sys::boot_clock_ms() + ACCEPT_REST_MS;
-                    return self.again.push(token);
+                    self.clients.rest_until_ms = self.now.mono_ms + ACCEPT_REST_MS;
+                    return;
                 }
                 // The connection that was to be accepted is gone already.
                 Err(error) => tracing::debug!(%error, "accepting failed"),
@@ -392,6 +391,12 @@ impl Worker {
 
     pub(super) fn expire_connections(&mut self) {
         let now_ms = self.now.mono_ms;
+        if self.clients.rest_until_ms > 0 && self.clients.rest_until_ms <= now_ms {
+            self.clients.rest_until_ms = 0;
+            for index in 0..self.clients.listeners.len() {
+                self.accept(token::token(Kind::Tcp, index as u32, 0), index);
+            }
+        }
         while let Some(index) = self.clients.wheel.pop(now_ms) {
             let Some(slot) = self.clients.slots.get(index as usize) else { continue };
             let (generation, Some(connection)) = (slot.generation, &slot.connection) else { continue };

@@ -19,11 +19,15 @@ mod worker;
 use crate::bus::{Command, Mailbox};
 use crate::stats::WorkerStats;
 use crate::turn;
+use batch::Batch;
 use clients::{Clients, TcpListener};
+use crossbeam_channel::Receiver;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
 use parcel::Post;
 use ports::{AllocationLimits, PortPool};
+use rate::{RateShare, TotalRate};
+use relays::Relays;
 use socket2::{Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -131,6 +135,25 @@ impl Engine {
         &self.stats
     }
 
+    /// Prepares a seat for each share of the listeners.
+    fn set_out(&mut self, shares: Vec<Share>) -> io::Result<Vec<Seat>> {
+        let polls = shares.iter().map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+        let wake = token::token(Kind::Wake, 0, 0);
+        let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), wake).map(Arc::new));
+        let wakers = wakers.collect::<io::Result<Vec<_>>>()?;
+        let mut seats = Vec::with_capacity(shares.len());
+        for ((poll, share), post) in polls.into_iter().zip(shares).zip(Post::network(&wakers)) {
+            register(&poll, &share)?;
+            let number = seats.len();
+            let (mailbox, commands) = Mailbox::new(wakers[number].clone());
+            let stats = Arc::new(WorkerStats::default());
+            self.mailboxes.push(mailbox);
+            self.stats.push(stats.clone());
+            seats.push(Seat { number: number as u8, poll, share, post, commands, stats });
+        }
+        Ok(seats)
+    }
+
     /// Stops the workers and waits for them: allocations end, connections are closed.
     pub fn stop(self) {
         for mailbox in &self.mailboxes {
@@ -157,6 +180,54 @@ struct Share {
     tcp: Vec<TcpListener>,
 }
 
+/// What all workers are given.
+#[derive(Clone)]
+struct Shared {
+    turn: Arc<turn::Config>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    pool: Arc<PortPool>,
+    rate: Arc<TotalRate>,
+}
+
+/// What one worker alone is given.
+struct Seat {
+    number: u8,
+    poll: Poll,
+    share: Share,
+    post: Post,
+    commands: Receiver<Command>,
+    stats: Arc<WorkerStats>,
+}
+
+impl Seat {
+    /// Takes the seat; called on the worker's own thread, where its buffers belong.
+    fn worker(self, shared: Shared) -> Worker {
+        let now = ports::now();
+        let mut seed = [0; 8];
+        ports::random(&mut seed);
+        let options = Options { loopback_peers: shared.turn.policy.allow_loopback };
+        Worker {
+            number: self.number,
+            poll: self.poll,
+            server: turn::Server::new(shared.turn, now, u64::from_ne_bytes(seed)),
+            pool: shared.pool,
+            stats: self.stats,
+            outbox: Outbox::new(self.share.udp.len()),
+            clients: Clients::new(self.share.tcp, shared.tls, now),
+            udp: self.share.udp,
+            relays: Relays::default(),
+            post: self.post,
+            rate: RateShare::new(shared.rate),
+            commands: self.commands,
+            options,
+            batch: Batch::new(),
+            again: Vec::new(),
+            now,
+            stopping: false,
+        }
+    }
+}
+
 /// Binds everything and starts the workers. An error names the address it is about.
 pub fn spawn(mut config: Config) -> io::Result<Engine> {
     let workers = config.workers.clamp(1, WORKERS_MAX);
@@ -166,54 +237,27 @@ pub fn spawn(mut config: Config) -> io::Result<Engine> {
     if relays.is_empty() {
         return Err(io::Error::other("there is no address to relay from: set relay.addresses"));
     }
-    let limits = allocation_limits(&config.limits, files);
-    let pool = Arc::new(PortPool::new(config.relay.ports.clone(), &relays, limits));
     config.turn.policy.own = own_addresses(&relays, config.relay.ports.clone())?;
     ports::random(&mut config.turn.nonce.key);
-
-    let polls = (0..workers).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
-    let wake = token::token(Kind::Wake, 0, 0);
-    let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), wake).map(Arc::new));
-    let wakers = wakers.collect::<io::Result<Vec<_>>>()?;
+    let limits = allocation_limits(&config.limits, files);
+    let shared = Shared {
+        turn: Arc::new(config.turn),
+        tls: config.tls,
+        pool: Arc::new(PortPool::new(config.relay.ports, &relays, limits)),
+        rate: TotalRate::new(config.limits.bytes_per_second_total),
+    };
     let mut engine = Engine { listening, mailboxes: Vec::new(), threads: Vec::new(), stats: Vec::new() };
-    let turn = Arc::new(config.turn);
-    let rate = rate::TotalRate::new(config.limits.bytes_per_second_total);
-    let posts = Post::network(&wakers);
-    for (number, (((poll, share), post), waker)) in polls.into_iter().zip(shares).zip(posts).zip(wakers).enumerate() {
-        register(&poll, &share)?;
-        let (mailbox, commands) = Mailbox::new(waker);
-        let stats = Arc::new(WorkerStats::default());
-        engine.mailboxes.push(mailbox);
-        engine.stats.push(stats.clone());
-        let (turn, tls, pool, rate) = (turn.clone(), config.tls.clone(), pool.clone(), rate.clone());
-        let thread = std::thread::Builder::new().name(format!("relay-{number}"));
-        engine.threads.push(thread.spawn(move || {
-            let now = ports::now();
-            let mut seed = [0; 8];
-            ports::random(&mut seed);
-            let options = Options { loopback_peers: turn.policy.allow_loopback };
-            // The batch holds pointers and is made on the thread that uses it.
-            let worker = Worker {
-                number: number as u8,
-                server: turn::Server::new(turn, now, u64::from_ne_bytes(seed)),
-                outbox: Outbox::new(share.udp.len()),
-                clients: Clients::new(share.tcp, tls, now),
-                udp: share.udp,
-                poll,
-                pool,
-                stats,
-                relays: relays::Relays::default(),
-                post,
-                rate: rate::RateShare::new(rate),
-                commands,
-                options,
-                batch: batch::Batch::new(),
-                again: Vec::new(),
-                now,
-                stopping: false,
-            };
-            worker.run();
-        })?);
+    let seats = engine.set_out(shares)?;
+    for seat in seats {
+        let shared = shared.clone();
+        let thread = std::thread::Builder::new().name(format!("relay-{}", seat.number));
+        match thread.spawn(move || seat.worker(shared).run()) {
+            Ok(thread) => engine.threads.push(thread),
+            Err(error) => {
+                engine.stop();
+                return Err(error);
+            }
+        }
     }
     Ok(engine)
 }
@@ -277,13 +321,12 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn register(poll: &Poll, share: &Share) -> io::Result<()> {
-    let udp = share.udp.iter().map(|listener| (Kind::Udp, &listener.socket));
-    let tcp = share.tcp.iter().map(|listener| (Kind::Tcp, &listener.socket));
-    for (kind, sockets) in [(Kind::Udp, udp.collect::<Vec<_>>()), (Kind::Tcp, tcp.collect())] {
-        for (index, (_, socket)) in sockets.into_iter().enumerate() {
-            let token = token::token(kind, index as u32, 0);
-            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-        }
+    let udp = share.udp.iter().map(|listener| &listener.socket).enumerate();
+    let tcp = share.tcp.iter().map(|listener| &listener.socket).enumerate();
+    let sockets = udp.map(|(index, socket)| (Kind::Udp, index, socket));
+    for (kind, index, socket) in sockets.chain(tcp.map(|(index, socket)| (Kind::Tcp, index, socket))) {
+        let token = token::token(kind, index as u32, 0);
+        poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
     }
     Ok(())
 }

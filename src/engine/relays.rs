@@ -71,14 +71,13 @@ impl Relays {
     }
 
     /// Closes a relayed address of an allocation and returns where it was bound.
-    pub fn close(&mut self, owner: AllocationId, relayed: RelayedAddr, registry: &Registry) -> Option<SocketAddr> {
+    pub fn close(&mut self, owner: AllocationId, relayed: RelayedAddr) -> Option<SocketAddr> {
         let key = self.by_owner.get_mut(owner.index as usize)?[family_index(relayed.0)].take()?;
         let slot = self.slots.get_mut(key.index as usize)?;
         let relay = slot.relay.take()?;
         slot.generation = (slot.generation + 1) & token::GENERATION_MASK;
         self.free.push(key.index);
-        // Closing removes it from the poll as well; this only keeps the books straight.
-        let _ = registry.deregister(&mut SourceFd(&relay.socket.as_raw_fd()));
+        // Closing the only descriptor takes the socket out of the poll too.
         Some(relay.local)
     }
 }
@@ -128,7 +127,7 @@ impl WorkerPorts<'_> {
         let token_of_key = token::token(Kind::Relay, key.index, key.generation);
         if let Err(error) = self.register(fd, token_of_key) {
             tracing::warn!(%error, "a relayed port could not be watched");
-            self.relays.close(owner, relayed, self.registry);
+            self.relays.close(owner, relayed);
             self.pool.release(now, local);
             return Err(PortError::Exhausted);
         }

@@ -137,7 +137,7 @@ impl Worker {
         if !self.again.is_empty() {
             return Some(Duration::ZERO);
         }
-        let now_ms = sys::boot_clock_ms();
+        let now_ms = self.now.mono_ms;
         let deadlines = [self.server.next_deadline(), self.clients.next_deadline()];
         let reservations = (self.number == 0 && self.pool.reserved() > 0).then_some(now_ms + NAP_MAX_MS);
         let next = deadlines.into_iter().flatten().chain(reservations).min()?;
@@ -517,7 +517,7 @@ impl Worker {
     fn release(&mut self, id: AllocationId, relayed: RelayedAddr) {
         // What was accepted before the end still leaves.
         self.flush_to_peers();
-        if let Some(local) = self.relays.close(id, relayed, self.poll.registry()) {
+        if let Some(local) = self.relays.close(id, relayed) {
             self.pool.release(self.now, local);
         }
     }

@@ -5,6 +5,8 @@
 //! keys. Validity is never judged here: whoever is popped looks at its own deadlines and arms
 //! itself again, so a deadline beyond one turn simply comes up early.
 
+use std::cell::Cell;
+
 /// Milliseconds a tick.
 const TICK_MS: u64 = 1000;
 /// Ticks a turn: a little over an hour, the longest usual lifetime.
@@ -28,12 +30,20 @@ pub struct Wheel {
     /// The tick whose slot is popped now; all earlier ones are empty.
     cursor: u64,
     armed: usize,
+    /// No tick before this one has a key: where looking for the next deadline begins.
+    earliest: Cell<u64>,
 }
 
 impl Wheel {
     /// An empty wheel that starts at `now_ms`.
     pub fn new(now_ms: u64) -> Self {
-        Wheel { nodes: Vec::new(), heads: Box::new([NIL; TICKS]), cursor: now_ms / TICK_MS, armed: 0 }
+        Wheel {
+            nodes: Vec::new(),
+            heads: Box::new([NIL; TICKS]),
+            cursor: now_ms / TICK_MS,
+            armed: 0,
+            earliest: Cell::new(0),
+        }
     }
 
     /// Arms a key, or moves it. It is popped at most one tick after `at_ms`, and earlier when
@@ -53,6 +63,7 @@ impl Wheel {
         }
         self.heads[slot as usize] = key;
         self.armed += 1;
+        self.earliest.set(self.earliest.get().min(tick));
     }
 
     /// Disarms a key; nothing happens to one that is not armed.
@@ -100,9 +111,10 @@ impl Wheel {
         if self.armed == 0 {
             return None;
         }
-        (self.cursor..self.cursor + TICKS as u64)
-            .find(|tick| self.heads[(tick % TICKS as u64) as usize] != NIL)
-            .map(|tick| tick * TICK_MS)
+        let first = self.earliest.get().max(self.cursor);
+        let tick = (first..first + TICKS as u64).find(|tick| self.heads[(tick % TICKS as u64) as usize] != NIL)?;
+        self.earliest.set(tick);
+        Some(tick * TICK_MS)
     }
 
     /// Keys armed.

@@ -239,13 +239,15 @@ impl Server {
         let held =
             self.table.find(&from.tuple).filter(|&id| self.table.get(id).is_some_and(|a| a.is_live(now.mono_ms)));
         let request = Request { now, from, message, held };
-        let config = self.config.clone();
         let granted = match row.access {
             Access::Anyone => Ok(None),
-            Access::Credential => authenticate(&config, &request, held.and_then(|id| self.table.get(id))).map(Some),
+            Access::Credential => {
+                authenticate(&self.config, &request, held.and_then(|id| self.table.get(id))).map(Some)
+            }
         };
         let verified = held.is_some() || matches!(granted, Ok(Some(_))) || from.tuple.transport.is_stream();
-        if !verified && !self.unverified.admit(now.mono_ms, from.tuple.client.ip(), config.limits.unverified_per_second)
+        if !verified
+            && !self.unverified.admit(now.mono_ms, from.tuple.client.ip(), self.config.limits.unverified_per_second)
         {
             return Verdict::Drop(DropReason::Unverified);
         }
@@ -265,7 +267,7 @@ impl Server {
         };
         let (len, code) = match outcome {
             Ok(len) => (len.and_then(|len| seal(out, len, &signing, message)), 0),
-            Err(refusal) => (refuse(&config, &request, refusal, &signing, out), refusal.code),
+            Err(refusal) => (refuse(&self.config, &request, refusal, &signing, out), refusal.code),
         };
         match len {
             Ok(len) => Verdict::Reply { len, answer: Answer { method: row.method, code } },
