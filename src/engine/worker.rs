@@ -201,9 +201,9 @@ impl Worker {
             Verdict::Drop(reason) => self.stats.dropped(reason),
             Verdict::ToPeer { via, peer, payload, dont_fragment } => {
                 let honoured = dont_fragment && honours_dont_fragment(from, peer);
-                self.to_peer(slot, via, peer, payload, honoured);
+                self.relay_to_peer(slot, via, peer, payload, honoured);
             }
-            Verdict::ToRelay { via, from, to, payload } => self.to_relay(slot, via, from, to, payload),
+            Verdict::ToRelay { via, from, to, payload } => self.relay_in_process(slot, via, from, to, payload),
             Verdict::Reply { len: answer_len, answer } => {
                 self.stats.answered(answer);
                 tracing::trace!(method = method_name(answer.method), code = answer.code, client = %from.tuple.client, "answered");
@@ -227,7 +227,14 @@ impl Worker {
         }
     }
 
-    fn to_peer(&mut self, slot: usize, via: AllocationId, peer: PeerAddr, payload: Range<usize>, dont_fragment: bool) {
+    fn relay_to_peer(
+        &mut self,
+        slot: usize,
+        via: AllocationId,
+        peer: PeerAddr,
+        payload: Range<usize>,
+        dont_fragment: bool,
+    ) {
         let Some(key) = self.relays.of(via, peer.0) else {
             return self.stats.dropped(DropReason::NoAllocation);
         };
@@ -262,11 +269,18 @@ impl Worker {
 
     // --- Between two clients of this server --------------------------------------------------
 
-    fn to_relay(&mut self, slot: usize, via: AllocationId, from: RelayedAddr, to: RelayedAddr, payload: Range<usize>) {
+    fn relay_in_process(
+        &mut self,
+        slot: usize,
+        via: AllocationId,
+        from: RelayedAddr,
+        to: RelayedAddr,
+        payload: Range<usize>,
+    ) {
         match self.pool.owner(to.0) {
             Some(Owner { worker, id }) if worker == self.number => {
                 self.stats.relayed(Direction::ToPeer, payload.len());
-                self.from_peer(slot, id, PeerAddr(from.0), payload);
+                self.relay_from_peer(slot, id, PeerAddr(from.0), payload);
             }
             Some(Owner { worker, id }) => {
                 let bytes = self.batch.message(slot, payload);
@@ -276,7 +290,7 @@ impl Worker {
                     Err(_) => self.stats.dropped(DropReason::Backpressure),
                 }
             }
-            None if self.options.loopback_peers => self.to_peer(slot, via, PeerAddr(to.0), payload, false),
+            None if self.options.loopback_peers => self.relay_to_peer(slot, via, PeerAddr(to.0), payload, false),
             None => self.stats.dropped(DropReason::SelfPortRefused),
         }
     }
@@ -286,7 +300,7 @@ impl Worker {
             let Some(Parcel { to, from, bytes, sender }) = self.post.receive() else { return };
             self.make_room(1);
             if let Some(slot) = self.batch.place(&bytes) {
-                self.from_peer(slot, to, from, 0..bytes.len());
+                self.relay_from_peer(slot, to, from, 0..bytes.len());
             }
             self.post.give_back(sender, bytes);
         }
@@ -309,7 +323,7 @@ impl Worker {
                     for slot in slots {
                         let Some(peer) = self.batch.source(slot) else { continue };
                         match self.batch.datagram_len(slot) {
-                            Some(len) => self.from_peer(slot, owner, PeerAddr(peer), 0..len),
+                            Some(len) => self.relay_from_peer(slot, owner, PeerAddr(peer), 0..len),
                             None => self.stats.dropped(DropReason::Truncated),
                         }
                     }
@@ -323,16 +337,16 @@ impl Worker {
     }
 
     /// Judges a peer's bytes that lie in a slot and frames them for the client in place.
-    fn from_peer(&mut self, slot: usize, via: AllocationId, peer: PeerAddr, payload: Range<usize>) {
+    fn relay_from_peer(&mut self, slot: usize, via: AllocationId, peer: PeerAddr, payload: Range<usize>) {
         match self.server.handle_peer(self.now, via, peer, payload.len()) {
-            Verdict::ToClient { client, framing, .. } => self.to_client(slot, payload, client, framing),
+            Verdict::ToClient { client, framing, .. } => self.relay_to_client(slot, payload, client, framing),
             Verdict::Drop(reason) => self.stats.dropped(reason),
             _ => debug_assert!(false, "a peer's datagram goes to its client or nowhere"),
         }
     }
 
     #[inline]
-    fn to_client(&mut self, slot: usize, payload: Range<usize>, client: ClientId, framing: Framing) {
+    fn relay_to_client(&mut self, slot: usize, payload: Range<usize>, client: ClientId, framing: Framing) {
         let len = payload.len();
         if !self.rate.take(self.now.mono_ms, Direction::ToClient as usize, len) {
             return self.stats.dropped(DropReason::BandwidthTotal);

@@ -29,6 +29,14 @@ enum Wanted {
     Both(PortKind),
 }
 
+/// The relayed addresses an Allocate got.
+struct OpenedPorts {
+    /// IPv4, IPv6.
+    pair: [Option<Opened>; 2],
+    /// The family a dual request did not get, and the error code.
+    missing: Option<(Family, u16)>,
+}
+
 impl Server {
     /// RFC 8489 §6.3.1.1.
     pub(super) fn binding(
@@ -82,7 +90,7 @@ impl Server {
             self.delete(request.now, dead, EndReason::Expired);
         }
         let account = self.account(request, granted);
-        let (opened, missing) = self.open_ports(request, wanted, &account, ports)?;
+        let OpenedPorts { pair, missing } = self.open_ports(request, wanted, &account, ports)?;
         let session_end_ms = self.session_end_ms(request, granted);
         let until_ms = self.end_ms(request, asked_s, session_end_ms);
         let allocation = Allocation {
@@ -91,8 +99,8 @@ impl Server {
             key: granted.signing.as_ref().map(|(_, key)| (granted.algorithm, key.clone())),
             account,
             transaction: request.message.transaction_id(),
-            relays: opened.map(|opened| opened.map(|o| Relay { relayed: o.relayed, until_ms })),
-            token: opened.iter().flatten().find_map(|o| o.token),
+            relays: pair.map(|opened| opened.map(|o| Relay { relayed: o.relayed, until_ms })),
+            token: pair.iter().flatten().find_map(|o| o.token),
             missing,
             created_ms: request.now.mono_ms,
             session_end_ms,
@@ -126,7 +134,7 @@ impl Server {
         wanted: Wanted,
         account: &Account,
         ports: &mut dyn Ports,
-    ) -> Result<([Option<Opened>; 2], Option<(Family, u16)>), Refusal> {
+    ) -> Result<OpenedPorts, Refusal> {
         let mut open = |family, kind, charged: bool| {
             let ask = PortAsk {
                 owner: self.table.vacant(),
@@ -142,7 +150,7 @@ impl Server {
                 let opened = open(family, kind, false).map_err(Refusal::new)?;
                 let mut pair = [None; 2];
                 pair[opened.relayed.family().index()] = Some(opened);
-                Ok((pair, None))
+                Ok(OpenedPorts { pair, missing: None })
             }
             Wanted::Both(kind) => {
                 let v4 = open(Family::V4, kind, false);
@@ -150,12 +158,13 @@ impl Server {
                     return Err(Refusal::new(code));
                 }
                 let v6 = open(Family::V6, kind, v4.is_ok());
-                match (v4, v6) {
-                    (Ok(v4), Ok(v6)) => Ok(([Some(v4), Some(v6)], None)),
-                    (Ok(v4), Err(code)) => Ok(([Some(v4), None], Some((Family::V6, code)))),
-                    (Err(code), Ok(v6)) => Ok(([None, Some(v6)], Some((Family::V4, code)))),
-                    (Err(code), Err(_)) => Err(Refusal::new(code)),
-                }
+                let missing = match (v4, v6) {
+                    (Err(code), Err(_)) => return Err(Refusal::new(code)),
+                    (Err(code), Ok(_)) => Some((Family::V4, code)),
+                    (Ok(_), Err(code)) => Some((Family::V6, code)),
+                    (Ok(_), Ok(_)) => None,
+                };
+                Ok(OpenedPorts { pair: [v4.ok(), v6.ok()], missing })
             }
         }
     }

@@ -104,7 +104,7 @@ impl Server {
             return Verdict::Drop(DropReason::NoChannel);
         };
         let (peer, own) = (channel.peer, channel.own);
-        self.to_peer(now, id, peer, own, data.payload, false)
+        self.relay_to_peer(now, id, peer, own, data.payload, false)
     }
 
     fn handle_stun(
@@ -142,14 +142,14 @@ impl Server {
         let policy = &self.config.policy;
         let reach = if policy.is_own(send.peer.ip()) { Reach::Own } else { Reach::Network };
         match policy.judge_port(reach, send.peer.0.port()) {
-            Ok(reach) => self.to_peer(now, id, send.peer, reach == Reach::Own, send.payload, send.dont_fragment),
+            Ok(reach) => self.relay_to_peer(now, id, send.peer, reach == Reach::Own, send.payload, send.dont_fragment),
             Err(policy::Denial::SelfPort) => Verdict::Drop(DropReason::SelfPortRefused),
             Err(_) => Verdict::Drop(DropReason::PeerDenied),
         }
     }
 
     #[inline]
-    fn to_peer(
+    fn relay_to_peer(
         &mut self,
         now: Now,
         via: AllocationId,
