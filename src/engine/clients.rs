@@ -230,8 +230,9 @@ impl Worker {
     }
 
     pub(super) fn handle_connection(&mut self, token: Token, index: u32, generation: u32) {
-        let Some(connection) = self.clients.get_mut(index, generation) else { return };
-        let tuple = connection.tuple;
+        if self.clients.get_mut(index, generation).is_none() {
+            return;
+        }
         let mut open = true;
         for read in 0.. {
             if read == READS_PER_ROUND {
@@ -251,7 +252,7 @@ impl Worker {
             // The event may be one of writing, and a handshake has something to write.
             self.clients.mark_dirty(index);
         } else {
-            self.disconnect(index, generation, tuple);
+            self.disconnect(index, generation);
         }
     }
 
@@ -366,26 +367,23 @@ impl Worker {
             let generation = slot.generation;
             let Some(connection) = &mut slot.connection else { continue };
             connection.dirty = false;
-            let flushed = connection.flush(spare);
-            let tuple = connection.tuple;
-            match flushed {
-                Flushed::Done if !connection.closing => {}
-                Flushed::Blocked if !connection.closing => {}
+            match connection.flush(spare) {
+                Flushed::Done | Flushed::Blocked if !connection.closing => {}
                 // Closing: what the socket took is enough; a reader that stands still does
                 // not hold the connection.
-                _ => self.disconnect(index, generation, tuple),
+                _ => self.disconnect(index, generation),
             }
         }
     }
 
     /// Ends a connection and the allocation on it.
-    fn disconnect(&mut self, index: u32, generation: u32, tuple: FiveTuple) {
+    fn disconnect(&mut self, index: u32, generation: u32) {
         if self.clients.get_mut(index, generation).is_none() {
             return;
         }
-        self.clients.remove(index, self.poll.registry());
+        let Some(connection) = self.clients.remove(index, self.poll.registry()) else { return };
         self.stats.connections.set(self.clients.len() as u64);
-        self.server.handle_disconnect(self.now, &tuple);
+        self.server.handle_disconnect(self.now, &connection.tuple);
         self.drain_events();
     }
 
@@ -400,11 +398,10 @@ impl Worker {
         while let Some(index) = self.clients.wheel.pop(now_ms) {
             let Some(slot) = self.clients.slots.get(index as usize) else { continue };
             let (generation, Some(connection)) = (slot.generation, &slot.connection) else { continue };
-            let tuple = connection.tuple;
-            let has_allocation = self.server.has_allocation(&tuple);
+            let has_allocation = self.server.has_allocation(&connection.tuple);
             match deadline(connection, has_allocation, now_ms) {
                 Some(at_ms) => self.clients.wheel.arm(index, at_ms),
-                None => self.disconnect(index, generation, tuple),
+                None => self.disconnect(index, generation),
             }
         }
     }
