@@ -6,6 +6,8 @@
 
 use super::batch;
 use crate::turn::{FiveTuple, Transport};
+use crate::wire::channel::ChannelRange;
+use crate::wire::stream::{Next, next_frame};
 use mio::net::TcpStream;
 use rustls::{ServerConfig, ServerConnection};
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,8 +17,10 @@ use std::sync::Arc;
 pub const RELAYED_QUEUE_MAX: usize = 256 << 10;
 /// Output beyond which the connection is given up, in bytes.
 pub const QUEUE_MAX: usize = 1 << 20;
-/// Plaintext handed to TLS at a time, in bytes: what it may buffer besides.
-const TLS_CHUNK: usize = 64 << 10;
+/// Plaintext handed to TLS before it is written out, in bytes; the last frame may go beyond.
+const TLS_ROUND: usize = 32 << 10;
+/// What TLS may buffer, in bytes: a round, a longest frame, and their records' overhead.
+const TLS_BUFFER_MAX: usize = 256 << 10;
 /// From accepting to the end of the TLS handshake, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 5_000;
 /// From accepting or the handshake's end to the first whole message, in milliseconds.
@@ -82,9 +86,10 @@ pub struct Connection {
     sent: usize,
     /// When it was accepted.
     pub opened_ms: u64,
-    /// When the last whole message came, and the TLS handshake ended before that.
-    pub heard_ms: Option<u64>,
+    /// When it was known what is spoken, and a TLS handshake done.
     pub ready_ms: Option<u64>,
+    /// When the last whole message came.
+    pub heard_ms: Option<u64>,
     /// When the frame in `partial` began.
     pub partial_since_ms: u64,
     /// It is closed when its output is out.
@@ -159,7 +164,7 @@ impl Connection {
                 let Some(mut tls) = config.and_then(|config| ServerConnection::new(config.clone()).ok()) else {
                     return Some(Filled::Closed);
                 };
-                tls.set_buffer_limit(Some(TLS_CHUNK));
+                tls.set_buffer_limit(Some(TLS_BUFFER_MAX));
                 self.tls = Some(Box::new(tls));
                 self.tuple.transport = Transport::Tls;
                 None
@@ -184,7 +189,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what is queued, many frames a write and a TLS record.
+    /// Sends what is queued, many frames a write.
     pub fn flush(&mut self, spare: &mut Vec<Vec<u8>>) -> Flushed {
         let result = match &mut self.tls {
             None => flush_plain(&mut self.stream, &self.out, &mut self.sent),
@@ -267,6 +272,7 @@ fn flush_plain(stream: &mut TcpStream, out: &[u8], sent: &mut usize) -> io::Resu
     Ok(())
 }
 
+/// One frame a record: some clients take what one read of TLS gives for one message.
 fn flush_tls(tls: &mut ServerConnection, stream: &mut TcpStream, out: &[u8], sent: &mut usize) -> io::Result<()> {
     loop {
         while tls.wants_write() {
@@ -275,10 +281,14 @@ fn flush_tls(tls: &mut ServerConnection, stream: &mut TcpStream, out: &[u8], sen
         if *sent == out.len() || tls.is_handshaking() {
             return Ok(());
         }
-        let end = out.len().min(*sent + TLS_CHUNK);
-        match tls.writer().write(&out[*sent..end])? {
-            0 => return Err(ErrorKind::WriteZero.into()),
-            len => *sent += len,
+        let round_end = out.len().min(*sent + TLS_ROUND);
+        while *sent < round_end {
+            let record = match next_frame(&out[*sent..], ChannelRange::Rfc5766) {
+                Next::Frame { frame, .. } => frame,
+                _ => out.len() - *sent, // the page
+            };
+            tls.writer().write_all(&out[*sent..*sent + record])?;
+            *sent += record;
         }
     }
 }

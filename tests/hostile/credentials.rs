@@ -3,7 +3,7 @@
 use crate::wire_client::*;
 use crate::{Case, Expect, Scene};
 use turnpike::turn::nonce;
-use turnpike::turn::{DropReason, Now};
+use turnpike::turn::{DropReason, Now, Transport};
 use turnpike::wire::attribute::{self, PasswordAlgorithm};
 use turnpike::wire::integrity::MacKind;
 use turnpike::wire::stun::Method;
@@ -220,6 +220,36 @@ fn in_042_what_is_appended_after_the_integrity_changes_nothing() {
 }
 
 #[test]
+fn in_045_an_expired_credential_keeps_its_allocation_and_makes_no_other() {
+    for strict in [false, true] {
+        let mut world = World::with(|config| config.auth.strict_expiry = strict);
+        let name = format!("{}:carol", START.unix_s + 700);
+        let password = rest_password(&name);
+        let mut carol = world.login(udp("192.0.2.3:4000"), (&name, &password));
+        world.succeed(&carol, allocate().with(attribute::LIFETIME, 3600));
+        world.pass_s(699);
+        carol.learn(&world.answer(&carol.sender, &refresh(600).encode()));
+        let granted_s = world.succeed(&carol, refresh(1800)).number(attribute::LIFETIME);
+        assert_eq!(granted_s, Some(if strict { 1 } else { 1800 }));
+        world.pass_s(1);
+        assert_eq!(world.code(&carol, refresh(1800)), if strict { 401 } else { 0 });
+        let second = world.login(udp("192.0.2.3:4001"), (&name, &password));
+        assert_eq!(world.code(&second, allocate()), 401);
+    }
+}
+
+#[test]
+fn in_045_a_wall_clock_that_jumps_ends_nothing() {
+    let mut scene = Scene::new();
+    for unix_ms in [0, 4_102_444_800_000] {
+        scene.world.unix_ms = unix_ms;
+        scene.world.pass_s(1);
+        scene.world.succeed(&scene.alice, refresh(600));
+        assert!(matches!(scene.world.deliver(&scene.alice.sender, &channel(0x4000, b"x")), Outcome::Relayed(_)));
+    }
+}
+
+#[test]
 fn in_047_a_captured_allocate_is_worth_nothing_elsewhere() {
     let mut scene = Scene::new();
     let captured = scene.fresh.sign(allocate());
@@ -254,4 +284,19 @@ fn in_048_guessing_is_slowed_and_others_are_not() {
     let later = (0..1000)
         .filter(|_| matches!(scene.world.deliver(&udp("192.0.2.66:1"), &allocate().encode()), Outcome::Answer(_)));
     assert_eq!(later.count(), 50, "a second's worth, whatever the port");
+}
+
+#[test]
+fn in_048_who_has_an_allocation_or_a_connection_is_answered_always() {
+    let mut scene = Scene::new();
+    let neighbour = udp("192.0.2.1:9999");
+    let answered = |_: &i32| matches!(scene.world.deliver(&neighbour, &allocate().encode()), Outcome::Answer(_));
+    assert!((0..1000).filter(answered).count() < 1000);
+    let stale = Client { nonce: b"stale".to_vec(), ..scene.alice.clone() };
+    assert_eq!(scene.world.code(&stale, refresh(600)), 438);
+    assert_eq!(scene.world.answer(&scene.alice.sender, &binding().encode()).code(), 0);
+    for transport in [Transport::Tcp, Transport::Tls] {
+        assert_eq!(scene.world.answer(&over(transport, neighbour), &allocate().encode()).code(), 401);
+    }
+    assert_eq!(scene.world.silence(&neighbour, &binding().encode()), DropReason::Unverified);
 }

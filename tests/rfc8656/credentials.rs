@@ -191,6 +191,8 @@ fn cf_24_s9_2_4_checks_come_in_the_order_of_the_rfc() {
     let first = allocate().without(attribute::REQUESTED_TRANSPORT).with(0x7FFF, []);
     assert_eq!(world.code(&alice, first), 420, "unknown attributes come before the method's own checks");
     world.succeed(&alice, allocate());
+    let denied = permit(&[peer("127.0.0.1:1")]).with(0x7FFF, []);
+    assert_eq!(world.code(&alice, denied), 420, "peers among them");
 }
 
 #[test]

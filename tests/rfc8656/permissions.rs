@@ -212,6 +212,19 @@ fn cf_78_s11_5_icmp_errors_are_told_by_the_permission_of_their_destination() {
 }
 
 #[test]
+fn cf_78_s11_5_ten_icmp_errors_a_second_are_told_and_no_more() {
+    let mut world = World::new();
+    let alice = world.allocated();
+    world.succeed(&alice, permit(&[peer4()]));
+    let error = IcmpError { kind: 3, code: 3, error_value: 0 };
+    let mut told = || (0..100).filter(|_| world.icmp(&alice, peer4(), error).is_ok()).count();
+    assert_eq!(told(), 10);
+    assert_eq!(told(), 0);
+    world.pass_s(1);
+    assert_eq!(world.icmp(&alice, peer4(), error).map(|reply| reply.bytes.len()), Ok(20 + 12 + 12));
+}
+
+#[test]
 fn cf_94_s18_13_the_icmp_attribute_has_eight_bytes() {
     let mut world = World::new();
     let alice = world.dual();

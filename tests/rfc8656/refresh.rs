@@ -3,7 +3,7 @@
 use crate::wire_client::*;
 use crate::{peer4, peer6};
 use turnpike::turn::{DropReason, EndReason, Event, Framing, Verdict};
-use turnpike::wire::attribute;
+use turnpike::wire::attribute::{self, Family};
 use turnpike::wire::stun::Method;
 
 /// A Refresh of one family.
@@ -58,6 +58,35 @@ fn cf_63_s8_1_without_a_family_a_refresh_is_for_both() {
     assert_eq!(ends(&world), [Some(now_ms + 1_200_000), None], "each address has its own end");
     world.pass_s(300);
     assert!(world.find(&alice).is_none());
+}
+
+#[test]
+fn cf_63_s8_1_an_address_that_is_over_is_not_brought_back_by_the_other() {
+    let mut world = World::new();
+    let alice = world.dual();
+    world.succeed(&alice, refresh_family(1200, 2));
+    world.sleep_ms(600_000);
+    assert_eq!(world.code(&alice, refresh_family(600, 1)), 443);
+    world.succeed(&alice, refresh(900));
+    let (_, allocation) = world.find(&alice).unwrap();
+    assert!(allocation.relay(Family::V4, world.mono_ms).is_none());
+    assert!(allocation.relay(Family::V6, world.mono_ms + 899_999).is_some());
+}
+
+#[test]
+fn cf_65_s8_2_an_allocation_that_is_over_is_none_even_before_it_is_freed() {
+    let mut world = World::new();
+    let alice = world.allocated();
+    world.succeed(&alice, bind(0x4000, peer4()));
+    world.sleep_ms(600_000);
+    for draft in [refresh(600), permit(&[peer4()]), bind(0x4000, peer4())] {
+        assert_eq!(world.code(&alice, draft), 437);
+    }
+    world.succeed(&alice, allocate());
+    assert_eq!(world.server.allocation_count(), 1, "the new one has replaced it");
+    assert_eq!(arrives(&world.hear(&alice, peer4(), 1)), (false, false), "and inherits nothing");
+    let ended = world.events.iter().any(|event| matches!(event, Event::Deleted { reason: EndReason::Expired, .. }));
+    assert!(ended);
 }
 
 #[test]
