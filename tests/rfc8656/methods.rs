@@ -37,7 +37,7 @@ fn ready(row: &MethodRow) -> (World, Client) {
     (world, alice)
 }
 
-/// A client of another 5-tuple that is ready too, with a limit of its own user's already counted in.
+/// Alice on one more 5-tuple, as ready as the row needs.
 fn another(world: &mut World, row: &MethodRow, port: u16) -> Client {
     let client = world.login(udp(&format!("192.0.2.9:{port}")), ALICE);
     if row.ownership == Ownership::Owner {

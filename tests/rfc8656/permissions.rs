@@ -8,11 +8,6 @@ use turnpike::turn::{DropReason, EndReason, Event, Framing, PERMISSION_MS, Trans
 use turnpike::wire::attribute::{self, IcmpError};
 use turnpike::wire::stun::{Class, Method};
 
-/// The peer of another port or another address than [`peer4`].
-fn neighbour(text: &str) -> SocketAddr {
-    peer(text)
-}
-
 fn is_heard(world: &mut World, client: &Client, from: SocketAddr) -> bool {
     match world.hear(client, from, 1) {
         Verdict::ToClient { .. } => true,
@@ -196,7 +191,7 @@ fn cf_78_s11_5_icmp_errors_are_told_by_the_permission_of_their_destination() {
     assert_eq!(world.icmp(&alice, peer4(), error(3)), Err(DropReason::NoPermission));
     world.succeed(&alice, bind(0x4000, peer4()));
     world.succeed(&alice, permit(&[peer6()]));
-    for (to, told) in [(neighbour("8.8.8.8:9"), &[3, 11][..]), (peer6(), &[1, 2, 3])] {
+    for (to, told) in [(peer("8.8.8.8:9"), &[3, 11][..]), (peer6(), &[1, 2, 3])] {
         for kind in 0..=20 {
             let answer = world.icmp(&alice, to, error(kind));
             assert_eq!(answer.is_ok(), told.contains(&kind), "type {kind} about {to}");

@@ -1,0 +1,92 @@
+//! Headless Chromium as a client: calls between two of its peers that may only meet through the daemon.
+//!
+//! Both peers are clients of the same server, so the traffic also goes from one relayed address to another.
+
+mod foreign;
+
+use std::path::Path;
+use std::process::Command;
+
+use foreign::{Daemon, LOOPBACK, PASSWORD, USER, require};
+use serde_json::{Value, json};
+
+/// The shared secret that the browser's time-limited credential is minted from.
+const SECRET: &str = "a-secret-for-browsers";
+/// Seconds for all calls of one browser; each needs two.
+const BROWSER_LIMIT_S: &str = "400";
+const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
+
+/// A case of `relay_call.mjs`: one call over one transport to one loopback address.
+fn call(daemon: &Daemon, transport: &str, host: &str, credential: &(String, String)) -> Value {
+    let url = match transport {
+        "tls" => format!("turns:{host}:{}?transport=tcp", daemon.tls_port),
+        plain => format!("turn:{host}:{}?transport={plain}", daemon.port),
+    };
+    json!({
+        "name": format!("{transport} {host}"),
+        "relayProtocol": transport,
+        "iceServers": [{ "urls": url, "username": credential.0, "credential": credential.1 }],
+    })
+}
+
+/// Makes the calls in one browser; returns whether all succeeded and what was seen of each.
+fn make_calls(calls: Vec<Value>) -> (bool, Vec<Value>) {
+    require("node");
+    require("chromium");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
+    assert!(
+        folder.join("node_modules/playwright-core").is_dir(),
+        "playwright-core is not installed: tests/run.sh --install installs what the tests need"
+    );
+    let output = Command::new("timeout")
+        .args([BROWSER_LIMIT_S, "node"])
+        .arg(folder.join("relay_call.mjs"))
+        .arg(Value::from(calls).to_string())
+        .output()
+        .expect("timeout runs");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // Shown with `cargo test -- --nocapture`, and when the test fails.
+    println!("{stdout}{stderr}");
+    assert!(matches!(output.status.code(), Some(0 | 1)), "the browser could not be driven: {}", output.status);
+    let seen = stdout.lines().map(|line| serde_json::from_str(line).expect("a JSON line a call")).collect();
+    (output.status.success(), seen)
+}
+
+/// Fails unless everything sent over the call's data channel came back, and its video moved.
+fn assert_whole(seen: &Value) {
+    assert_eq!(seen["echoed"]["messages"], 200, "{seen}");
+    assert!(seen["watched"]["framesDecoded"].as_u64() > seen["watched"]["framesFirst"].as_u64(), "{seen}");
+    for pair in seen["pairs"].as_array().expect("both peers' pairs") {
+        let relayed = pair["relayedAddress"].as_str().expect("a relayed address");
+        assert!(LOOPBACK.iter().any(|ip| relayed.contains(&ip.to_string())), "{seen}");
+    }
+}
+
+#[test]
+fn calls_over_every_transport() {
+    let daemon = Daemon::start(SECRET);
+    let minted = daemon.mint("carol");
+    let user = (USER.to_owned(), PASSWORD.to_owned());
+    let mut calls: Vec<Value> =
+        TRANSPORTS.iter().map(|transport| call(&daemon, transport, "127.0.0.1", &minted)).collect();
+    // Chromium reaches the server over IPv6 but never asks for an IPv6 relayed address: what is relayed stays IPv4.
+    calls.extend(TRANSPORTS.iter().map(|transport| call(&daemon, transport, "[::1]", &user)));
+    let wanted = calls.len();
+    let (all, seen) = make_calls(calls);
+    assert!(all, "a call failed; see the lines above");
+    assert_eq!(seen.len(), wanted);
+    seen.iter().for_each(assert_whole);
+    daemon.stop();
+}
+
+#[test]
+fn a_wrong_password_makes_no_call() {
+    let daemon = Daemon::start(SECRET);
+    let wrong = (USER.to_owned(), "Wonderland".to_owned());
+    let (all, seen) = make_calls(vec![call(&daemon, "udp", "127.0.0.1", &wrong)]);
+    assert!(!all, "a wrong password was accepted");
+    assert_eq!(seen[0]["failed"], "connecting: no relayed candidate", "{}", seen[0]);
+    let errors = seen[0]["iceErrors"].as_array().expect("the browser's errors");
+    assert!(errors.iter().any(|error| error.as_str().is_some_and(|text| text.starts_with("401"))), "{errors:?}");
+    daemon.stop();
+}

@@ -1,0 +1,35 @@
+//! The daemon on loopback, over real sockets: what clients and peers see of it, and what it costs the host.
+//!
+//! Most tests run the real binary; those that must know which worker serves whom run the engine inside.
+//! Nothing here sleeps: a test waits for an answer, with an end.
+
+mod wire_client;
+
+#[path = "daemon/certificate.rs"]
+mod certificate;
+#[path = "daemon/client.rs"]
+mod client;
+#[path = "daemon/icmp.rs"]
+mod icmp;
+#[path = "daemon/inside.rs"]
+mod inside;
+#[path = "daemon/lifecycle.rs"]
+mod lifecycle;
+#[path = "daemon/link.rs"]
+mod link;
+#[path = "daemon/load.rs"]
+mod load;
+#[path = "daemon/pairs.rs"]
+mod pairs;
+#[path = "daemon/ports.rs"]
+mod ports;
+#[path = "daemon/ranges.rs"]
+mod ranges;
+#[path = "daemon/relaying.rs"]
+mod relaying;
+#[path = "daemon/resources.rs"]
+mod resources;
+#[path = "daemon/server.rs"]
+mod server;
+#[path = "daemon/streams.rs"]
+mod streams;

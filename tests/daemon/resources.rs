@@ -1,0 +1,225 @@
+//! What clients cost the host, and that it gets it back: files, ports, memory, connections that say nothing.
+
+use super::certificate;
+use super::client::{Caller, Delivery, Peer, pattern};
+use super::link::{Link, Stream, Via};
+use super::ports::{LOOPBACK, is_free};
+use super::server::Server;
+use crate::wire_client::{Reply, allocate, binding, refresh};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+use turnpike::wire::attribute;
+
+const CHANNEL: u16 = 0x4000;
+/// Turns of waiting for something, each as long as an answer takes.
+const TURNS_MAX: usize = 5_000;
+
+/// Waits for what happens by itself.
+fn wait_until(witness: &mut Caller, is_so: impl Fn() -> bool, what: &str) {
+    for _ in 0..TURNS_MAX {
+        if is_so() {
+            return;
+        }
+        witness.echo();
+    }
+    panic!("it is not so that {what}");
+}
+
+#[test]
+fn files_and_ports_come_back() {
+    let server = Server::start(&["workers=2"]);
+    let addr = |via: Via, ip| server.addr(via.listener(), ip);
+    let mut witness = Caller::new(Via::Udp, addr(Via::Udp, LOOPBACK[0]));
+    witness.echo();
+    let before = server.files();
+    let mut callers: Vec<Caller> = (0..300)
+        .map(|number| {
+            let (via, ip) = (Via::ALL[number % 4], LOOPBACK[number / 4 % 2]);
+            let mut caller = Caller::new(via, addr(via, ip));
+            match number % 3 {
+                0 => caller.succeed(allocate().with(attribute::ADDITIONAL_ADDRESS_FAMILY, [2, 0, 0, 0])),
+                _ => caller.succeed(allocate()),
+            };
+            caller
+        })
+        .collect();
+    // A file for each relayed address and for each connection.
+    assert_eq!(server.files(), before + 300 + 100 + 225);
+    // UDP clients and every other one on a stream say goodbye, the rest just go.
+    for (number, caller) in callers.iter_mut().enumerate() {
+        if number % 4 == 0 || number % 8 > 4 {
+            caller.end();
+        }
+    }
+    drop(callers);
+    wait_until(&mut witness, || server.files() == before, "the files are closed");
+    let is_unused = || server.ports.relay().all(is_free);
+    wait_until(&mut witness, is_unused, "the ports are free");
+    server.stop();
+}
+
+/// How long the server lets a connection be after `begin` has done its part, in milliseconds.
+fn closed_after(server: SocketAddr, begin: impl FnOnce(TcpStream) -> TcpStream) -> u128 {
+    let Stream::Plain(stream) = Stream::plain(server) else { unreachable!("it is plain") };
+    let mut stream = begin(stream);
+    let began = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_secs(15))).expect("TCP takes its options");
+    let mut room = [0; 1024];
+    // Its end, clean or not; what it still has to say does not count.
+    while matches!(stream.read(&mut room), Ok(1..)) {}
+    began.elapsed().as_millis()
+}
+
+fn write(bytes: Vec<u8>) -> impl FnOnce(TcpStream) -> TcpStream {
+    move |mut stream| {
+        stream.write_all(&bytes).expect("the server takes it");
+        stream
+    }
+}
+
+/// A whole message, answered, and then half a one.
+fn one_and_a_half(mut stream: TcpStream) -> TcpStream {
+    let message = binding().encode();
+    stream.write_all(&message).expect("the server takes it");
+    let mut room = [0; 1024];
+    let len = stream.read(&mut room).expect("the server answers");
+    assert_eq!(Reply::decode(&room[..len]).code(), 0);
+    stream.write_all(&message[..10]).expect("the server takes it");
+    stream
+}
+
+/// The first flight of a TLS handshake, or the start of it.
+fn hello(cut: usize) -> Vec<u8> {
+    let name = certificate::NAME.try_into().expect("it is a DNS name");
+    let config = certificate::client(&[&rustls::version::TLS13], &[]);
+    let mut connection = rustls::ClientConnection::new(config, name).expect("the configuration is complete");
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes).expect("a vector takes it");
+    bytes.truncate(cut);
+    bytes
+}
+
+// One test for all, because each of them is time that passes.
+#[test]
+fn connections_that_say_nothing_are_closed_in_time() {
+    let server = Server::start(&[]);
+    let (tcp, tls) = (server.addr("tcp", LOOPBACK[0]), server.addr("tls", LOOPBACK[0]));
+    // Deadlines are looked at once a second.
+    let (soon, later) = (4_900..7_500, 9_900..12_500);
+    type Case = (&'static str, std::ops::Range<u128>, Box<dyn FnOnce() -> u128 + Send>);
+    let cases: Vec<Case> = vec![
+        ("nothing", soon.clone(), Box::new(move || closed_after(tcp, write(Vec::new())))),
+        (
+            "half a first message",
+            soon.clone(),
+            Box::new(move || closed_after(tcp, write(binding().encode()[..10].into()))),
+        ),
+        ("half a line of HTTP", soon.clone(), Box::new(move || closed_after(tcp, write(b"GET / HT".to_vec())))),
+        ("no handshake", soon.clone(), Box::new(move || closed_after(tls, write(Vec::new())))),
+        ("half a client hello", soon.clone(), Box::new(move || closed_after(tls, write(hello(50))))),
+        ("half a handshake", soon.clone(), Box::new(move || closed_after(tls, write(hello(5_000))))),
+        ("a handshake and no more", soon, Box::new(move || silent_after_handshake(tls))),
+        ("half a second message", later.clone(), Box::new(move || closed_after(tcp, one_and_a_half))),
+        ("half a message after an allocation", later, Box::new(move || half_after_allocation(tcp))),
+    ];
+    std::thread::scope(|scope| {
+        let idle = scope.spawn(move || stays_open(tls));
+        let cases: Vec<_> = cases.into_iter().map(|(name, range, run)| (name, range, scope.spawn(run))).collect();
+        for (name, range, run) in cases {
+            let after_ms = run.join().expect("the case is run");
+            assert!(range.contains(&after_ms), "{name}: closed after {after_ms} ms, {range:?} expected");
+        }
+        idle.join().expect("a client with an allocation may be silent");
+    });
+    server.stop();
+}
+
+fn silent_after_handshake(server: SocketAddr) -> u128 {
+    let config = certificate::client(&[&rustls::version::TLS13], &[]);
+    let mut stream = Stream::tls(server, config).expect("the handshake succeeds");
+    let began = Instant::now();
+    stream.tcp().set_read_timeout(Some(Duration::from_secs(15))).expect("TCP takes its options");
+    assert_eq!(stream.read_to_end(), b"", "it ends with a goodbye");
+    began.elapsed().as_millis()
+}
+
+fn half_after_allocation(server: SocketAddr) -> u128 {
+    let (mut caller, _) = Caller::allocated(Via::Tcp, server);
+    let Link::Stream(stream, _) = caller.link() else { unreachable!("TCP is a stream") };
+    stream.send(&binding().encode()[..10]);
+    let began = Instant::now();
+    stream.tcp().set_read_timeout(Some(Duration::from_secs(15))).expect("TCP takes its options");
+    assert_eq!(stream.read_to_end(), b"");
+    began.elapsed().as_millis()
+}
+
+/// A client that holds an allocation and is silent for longer than any deadline of the others.
+fn stays_open(server: SocketAddr) {
+    let (mut caller, _) = Caller::allocated(Via::Tls13, server);
+    assert_eq!(caller.poll(Duration::from_secs(11)), None);
+    assert_eq!(caller.code(refresh(600)), 0);
+}
+
+/// A peer sends so many datagrams to a relayed address, as fast as it can.
+fn flood(relayed: SocketAddr, packets: usize) {
+    let peer = Peer::new(relayed.ip());
+    let payload = pattern(0, 8_000);
+    (0..packets).for_each(|_| peer.send(relayed, &payload));
+}
+
+/// Bytes go there and back, one at a time; how many came back.
+fn echo(caller: &mut Caller, peer: &Peer, relayed: SocketAddr, rounds: usize) {
+    for seed in 0..rounds {
+        caller.send_on(CHANNEL, &pattern(seed, 100));
+        assert_eq!(peer.receive(), (pattern(seed, 100), relayed));
+        peer.send(relayed, &pattern(seed + 1, 100));
+        assert_eq!(caller.receive(), Delivery::Channel(CHANNEL, pattern(seed + 1, 100)));
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_little_and_nobody_else() {
+    /// Together 24 MB: more than any socket buffer holds.
+    const PACKETS: usize = 3_000;
+    let server = Server::start(&[]);
+    for via in [Via::Tcp, Via::Tls13] {
+        let (mut neighbour, neighbour_relayed) = Caller::allocated(Via::Udp, server.addr("udp", LOOPBACK[0]));
+        let peer = Peer::new(LOOPBACK[0]);
+        neighbour.bind(CHANNEL, peer.addr());
+        let (mut deaf, relayed) = Caller::allocated(via, server.addr(via.listener(), LOOPBACK[0]));
+        deaf.permit(&[relayed]);
+        // What the server needs for a burst it keeps; only what comes on top of that is the deaf client's.
+        flood(relayed, 100);
+        while deaf.poll(Duration::from_millis(200)).is_some() {}
+        let before = server.memory_kib();
+
+        flood(relayed, PACKETS);
+        let questions: Vec<_> = (0..5).map(|_| refresh(600)).collect();
+        for question in &questions {
+            let request = deaf.sign(question.clone());
+            deaf.send(&request);
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| flood(relayed, PACKETS));
+            echo(&mut neighbour, &peer, neighbour_relayed, 500);
+        });
+        let grown = server.memory_kib().saturating_sub(before);
+        assert!(grown < 2_048, "{via:?}: {grown} KiB for one client that does not read");
+
+        // It reads again: the answers are all there, and between them only whole packets.
+        for question in &questions {
+            let reply = deaf.answer(&question.id, Instant::now() + Duration::from_secs(10));
+            assert_eq!(reply.map(|reply| reply.code()), Some(0));
+        }
+        let delivered = deaf.delivered();
+        assert!(
+            delivered.iter().all(|got| matches!(got, Delivery::Indication(_, bytes) if *bytes == pattern(0, 8_000)))
+        );
+        assert!((10..2 * PACKETS).contains(&delivered.len()), "{} of {} packets", delivered.len(), 2 * PACKETS);
+        let peer = Peer::new(LOOPBACK[0]);
+        peer.send(relayed, b"still there?");
+        assert_eq!(deaf.receive(), Delivery::Indication(peer.addr(), b"still there?".into()));
+    }
+    server.stop();
+}

@@ -1,0 +1,213 @@
+//! The real binary on loopback: its configuration, its log, its files, its end.
+
+use super::certificate::{CERTIFICATE, KEY};
+use super::ports::Stretch;
+use serde_json::Value;
+use std::cell::RefCell;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How long a server may take for one line of its log, or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory of one test, gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("daemon-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).expect("the scratch directory is made");
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running `turnpike run`, killed if the test ends before it does.
+pub struct Server {
+    child: Child,
+    lines: Receiver<String>,
+    log: RefCell<Vec<String>>,
+    listening: Vec<(String, SocketAddr)>,
+    /// The ports it relays from, and those beside them.
+    pub ports: Stretch,
+    _scratch: Scratch,
+}
+
+/// Starts the binary with a configuration for tests, and settings that win over it.
+fn spawn(scratch: &Scratch, settings: &[&str]) -> Child {
+    let configuration = r#"
+realm = "example.org"
+workers = 1
+[listen]
+udp = ["127.0.0.1:0", "[::1]:0"]
+tcp = ["127.0.0.1:0", "[::1]:0"]
+tls = ["127.0.0.1:0", "[::1]:0"]
+[tls]
+cert = "cert.pem"
+key = "key.pem"
+[relay]
+allow_loopback_peers = true
+[auth]
+users = { alice = "wonderland", bob = "builder" }
+[limits]
+unverified_per_second = 0
+[log]
+format = "json"
+"#;
+    for (name, text) in [("turnpike.toml", configuration), ("cert.pem", CERTIFICATE), ("key.pem", KEY)] {
+        fs::write(scratch.0.join(name), text).expect("the scratch directory takes files");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
+    command.arg("run").arg("-c").arg(scratch.0.join("turnpike.toml"));
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TURNPIKE__")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the server starts")
+}
+
+/// What a server that must not start says, and how it ends.
+pub fn refused(settings: &[&str]) -> (ExitStatus, String) {
+    let output = spawn(&Scratch::new(), settings).wait_with_output().expect("the server ends");
+    (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+impl Server {
+    /// Starts a server that relays from a stretch of its own.
+    pub fn start(settings: &[&str]) -> Server {
+        let ports = Stretch::next();
+        let range = ports.relay();
+        Server::on(ports, &range, settings)
+    }
+
+    /// Starts a server that relays from a part of a stretch.
+    pub fn on(ports: Stretch, range: &RangeInclusive<u16>, settings: &[&str]) -> Server {
+        let scratch = Scratch::new();
+        let relay = format!("relay.ports={}-{}", range.start(), range.end());
+        let mut child = spawn(&scratch, &[&[relay.as_str()], settings].concat());
+        let pipe = child.stderr.take().expect("the log is a pipe");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let (log, listening) = (RefCell::default(), Vec::new());
+        let mut server = Server { child, lines, log, listening, ports, _scratch: scratch };
+        server.listening = server.wait_until_serving();
+        server
+    }
+
+    fn wait_until_serving(&self) -> Vec<(String, SocketAddr)> {
+        let line = self.log_until("\"serving\"");
+        let line: Value = serde_json::from_str(&line).expect("a line of the log is JSON");
+        let listening = line["listen"].as_str().expect("it says where it listens").split(", ");
+        let parse = |text: &str| {
+            let (protocol, addr) = text.split_once(' ').expect("a protocol and an address");
+            (protocol.to_owned(), addr.parse().expect("an address and a port"))
+        };
+        listening.map(parse).collect()
+    }
+
+    /// Waits for a line of the log that contains `text`.
+    pub fn log_until(&self, text: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.log.borrow_mut().push(line.clone()),
+                Err(error) => panic!("no `{text}` in the log: {error}"),
+            }
+            if let Some(line) = self.log.borrow().last().filter(|line| line.contains(text)) {
+                return line.clone();
+            }
+        }
+    }
+
+    /// Where `udp`, `tcp` or `tls` is served on an address.
+    pub fn addr(&self, protocol: &str, ip: IpAddr) -> SocketAddr {
+        let mut listening = self.listening.iter();
+        let found = listening.find(|(name, addr)| name == protocol && addr.ip() == ip);
+        found.unwrap_or_else(|| panic!("{protocol} {ip} is not served: {:?}", self.listening)).1
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Open files.
+    pub fn files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server runs").count()
+    }
+
+    /// Resident memory of its own, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the server runs");
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("the kernel counts memory");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("it counts in kB")
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        let told = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status();
+        assert!(told.expect("kill runs").success(), "the server takes no signal");
+    }
+
+    /// Waits for the end and returns how it ended and how long that took.
+    pub fn wait(mut self) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        loop {
+            // A program that has ended has closed what it wrote to.
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.log.borrow_mut().push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the server does not end"),
+            }
+        }
+        let status = self.child.wait().expect("the server can be waited for");
+        (status, began.elapsed())
+    }
+
+    /// Ends the server and fails unless it was alive and well and has had nothing to complain of.
+    pub fn stop(mut self) {
+        let early = self.child.try_wait().expect("the server can be waited for");
+        assert!(early.is_none(), "the server ended by itself: {early:?}");
+        self.signal("INT");
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.log.borrow_mut().push(line);
+        }
+        let status = self.child.wait().expect("the server can be waited for");
+        assert!(status.success(), "the server ended with {status}");
+        let complaint = |line: &&String| line.contains("\"ERROR\"") || line.contains("panicked");
+        let complaint = self.log.borrow().iter().find(complaint).cloned();
+        assert_eq!(complaint, None);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            self.log.borrow_mut().extend(self.lines.try_iter());
+            eprintln!("the server's log:\n{}", self.log.borrow().join("\n"));
+        }
+    }
+}

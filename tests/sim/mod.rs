@@ -1,0 +1,53 @@
+//! A seeded world for the protocol core: clients, peers and two workers over a network that
+//! loses, repeats and reorders, on a clock that nobody waits for.
+//!
+//! After every step a naive reference model must agree, the events replayed must equal the
+//! tables, and the invariants must hold. The same seed gives the same run.
+
+pub mod chance;
+pub mod world;
+
+mod act;
+mod agreement;
+mod client;
+mod invariant;
+mod message;
+mod mirror;
+mod model;
+mod network;
+mod op;
+mod policy;
+mod pool;
+mod setting;
+mod trace;
+
+use chance::{Bytes, Choice, Seeded};
+use world::World;
+
+/// Steps of a run from a seed.
+pub const STEPS: usize = 250;
+/// Steps of a run from bytes, however many there are.
+const STEPS_MAX: usize = 400;
+
+/// Runs the world of a seed to its end.
+pub fn run_seed(seed: u64, replay: String) -> World {
+    let mut world = World::new(seed, replay);
+    let mut choice = Seeded::new(!seed);
+    (0..STEPS).for_each(|_| world.step(&mut choice));
+    world.finish();
+    world
+}
+
+/// Runs the world that bytes describe: two for its setting, the rest for what happens.
+pub fn run_bytes(bytes: &[u8], replay: String) -> World {
+    let mut choice = Bytes::new(bytes);
+    let mut world = World::new(u64::from(choice.below(0x1_0000)), replay);
+    for _ in 0..STEPS_MAX {
+        if choice.is_over() {
+            break;
+        }
+        world.step(&mut choice);
+    }
+    world.finish();
+    world
+}

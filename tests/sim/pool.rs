@@ -1,0 +1,174 @@
+//! The relay ports of all workers and the ledger of who pays for them, without a socket.
+
+use super::chance::{Choice, Seeded};
+use super::setting::{RELAY, Setting, ip};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use turnpike::turn::quota::Ledger;
+use turnpike::turn::{AllocationId, Now, Opened, PortAsk, PortError, PortKind, Ports, RESERVATION_MS, RelayedAddr};
+use turnpike::wire::attribute::Family;
+
+/// How long a port that was given back rests.
+const QUARANTINE_MS: u64 = 10_000;
+
+/// What a port is: exactly one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    Free,
+    Held { worker: usize, id: AllocationId },
+    Reserved { token: [u8; 8], until_ms: u64 },
+    Resting { until_ms: u64 },
+}
+
+/// A call of [`Ports::open`] and its outcome.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub family: Family,
+    pub kind: PortKind,
+    pub charge: Option<String>,
+    pub outcome: Result<Opened, PortError>,
+}
+
+/// The pool both workers draw from.
+#[derive(Debug)]
+pub struct Pool {
+    pub ports: BTreeMap<SocketAddr, Port>,
+    pub ledger: Ledger,
+    /// What was asked for since the log was emptied.
+    pub log: Vec<Asked>,
+    per_account_max: usize,
+    total_max: usize,
+    draining: bool,
+    chance: Seeded,
+}
+
+impl Pool {
+    pub fn new(setting: &Setting, chance: Seeded) -> Self {
+        let ips = RELAY.map(ip).into_iter().zip(setting.families).filter(|(_, served)| *served);
+        let ports =
+            ips.flat_map(|(ip, _)| setting.ports.clone().map(move |port| (SocketAddr::new(ip, port), Port::Free)));
+        let ports = ports.collect();
+        let mut pool = Pool {
+            ports,
+            ledger: Ledger::default(),
+            log: Vec::new(),
+            per_account_max: 0,
+            total_max: 0,
+            draining: false,
+            chance,
+        };
+        pool.configure(setting);
+        pool
+    }
+
+    pub fn configure(&mut self, setting: &Setting) {
+        self.per_account_max = setting.per_account_max;
+        self.total_max = setting.total_max;
+        self.draining = setting.draining;
+    }
+
+    /// The worker and allocation that hold a relayed address.
+    pub fn holder(&self, addr: SocketAddr) -> Option<(usize, AllocationId)> {
+        match self.ports.get(&addr) {
+            Some(&Port::Held { worker, id }) => Some((worker, id)),
+            _ => None,
+        }
+    }
+
+    /// Relayed addresses that are held, in order.
+    pub fn held(&self) -> Vec<SocketAddr> {
+        self.ports.iter().filter(|(_, port)| matches!(port, Port::Held { .. })).map(|(addr, _)| *addr).collect()
+    }
+
+    /// The port of a [`turnpike::turn::Event::Released`] comes back.
+    pub fn give_back(&mut self, now: Now, worker: usize, id: AllocationId, addr: SocketAddr) {
+        let port = self.ports.get_mut(&addr).expect("only ports of the pool are given back");
+        assert_eq!(*port, Port::Held { worker, id }, "{addr} is given back by someone who does not hold it");
+        *port = Port::Resting { until_ms: now.mono_ms + QUARANTINE_MS };
+    }
+
+    /// An allocation has a new name.
+    pub fn rename(&mut self, addr: SocketAddr, worker: usize, id: AllocationId) {
+        let port = self.ports.get_mut(&addr).expect("only ports of the pool are renamed");
+        assert!(matches!(*port, Port::Held { worker: w, .. } if w == worker), "{addr} is held elsewhere");
+        *port = Port::Held { worker, id };
+    }
+
+    fn is_free(&self, now: Now, addr: SocketAddr) -> bool {
+        match self.ports.get(&addr) {
+            Some(Port::Free) => true,
+            Some(Port::Reserved { until_ms, .. } | Port::Resting { until_ms }) => *until_ms <= now.mono_ms,
+            Some(Port::Held { .. }) | None => false,
+        }
+    }
+
+    fn find(&mut self, now: Now, ask: &PortAsk<'_>) -> Result<SocketAddr, PortError> {
+        if let PortKind::Reserved(wanted) = ask.kind {
+            let live = |port: &Port| matches!(*port, Port::Reserved { token, until_ms } if token == wanted && now.mono_ms < until_ms);
+            return self.ports.iter().find(|(_, port)| live(port)).map(|(addr, _)| *addr).ok_or(PortError::Exhausted);
+        }
+        let next = |addr: SocketAddr| SocketAddr::new(addr.ip(), addr.port() + 1);
+        let of_family: Vec<_> = self.ports.keys().filter(|a| Family::of(a.ip()) == ask.family).copied().collect();
+        if of_family.is_empty() {
+            return Err(PortError::Family);
+        }
+        let fits = |addr: &SocketAddr| {
+            let even = addr.port() % 2 == 0;
+            self.is_free(now, *addr)
+                && match ask.kind {
+                    PortKind::Even => even,
+                    PortKind::EvenAndReserve => even && self.is_free(now, next(*addr)),
+                    _ => true,
+                }
+        };
+        let fitting: Vec<_> = of_family.into_iter().filter(fits).collect();
+        if fitting.is_empty() { Err(PortError::Exhausted) } else { Ok(self.chance.pick(&fitting)) }
+    }
+
+    fn open(&mut self, now: Now, worker: usize, ask: &PortAsk<'_>) -> Result<Opened, PortError> {
+        if self.draining {
+            return Err(PortError::Capacity);
+        }
+        if let Some(account) = ask.charge {
+            self.ledger.charge(account, self.per_account_max, self.total_max)?;
+        }
+        let addr = match self.find(now, ask) {
+            Ok(addr) => addr,
+            Err(error) => {
+                if let Some(account) = ask.charge {
+                    self.ledger.release(account);
+                }
+                return Err(error);
+            }
+        };
+        self.ports.insert(addr, Port::Held { worker, id: ask.owner });
+        let mut token = None;
+        if ask.kind == PortKind::EvenAndReserve {
+            let bytes = self.chance.any().to_be_bytes();
+            let until_ms = now.mono_ms + RESERVATION_MS;
+            self.ports.insert(SocketAddr::new(addr.ip(), addr.port() + 1), Port::Reserved { token: bytes, until_ms });
+            token = Some(bytes);
+        }
+        Ok(Opened { relayed: RelayedAddr(addr), token })
+    }
+}
+
+/// One worker's way to the pool.
+#[derive(Debug)]
+pub struct Door<'a> {
+    pub pool: &'a mut Pool,
+    pub worker: usize,
+}
+
+impl Ports for Door<'_> {
+    fn open(&mut self, now: Now, ask: &PortAsk<'_>) -> Result<Opened, PortError> {
+        let outcome = self.pool.open(now, self.worker, ask);
+        let charge = ask.charge.map(str::to_owned);
+        self.pool.log.push(Asked { family: ask.family, kind: ask.kind, charge, outcome });
+        outcome
+    }
+
+    fn is_relayed(&self, addr: SocketAddr) -> bool {
+        self.pool.holder(addr).is_some()
+    }
+}

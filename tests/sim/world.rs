@@ -1,0 +1,503 @@
+//! The world: two workers with one pool, clients, peers, a network, and the model that is asked
+//! after everything that happens.
+
+use super::act::Act;
+use super::agreement::{agree, frame};
+use super::chance::{Choice, Seeded};
+use super::client::{Client, Credential, Surroundings, payload};
+use super::message::{self as m, Algorithm};
+use super::mirror::Mirror;
+use super::model::{Model, path};
+use super::network::{Leg, Network};
+use super::op::{Op, Outlook, Pace, Place, Refuge};
+use super::pool::{Door, Pool};
+use super::setting::{Change, Setting, UNIX_START_S, addr};
+use super::trace::Trace;
+use super::{invariant, message};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use turnpike::turn::allocation::{State, Traffic};
+use turnpike::turn::{AllocationId, Config, Event, FiveTuple, Now, PeerAddr, Sender, Server, Verdict};
+use turnpike::wire::attribute::IcmpError;
+
+/// Bytes an answer may have.
+const OUT_LEN: usize = 1500;
+/// Refusals after which a client takes a credential that works.
+const REFUSALS_MAX: usize = 3;
+/// How long a starved worker starves.
+const LAG_MS: u64 = 90_000;
+/// Longer than any allocation lives.
+const EVERYTHING_ENDS_MS: u64 = 20_000_000;
+
+/// All there is.
+#[derive(Debug)]
+pub struct World {
+    pub now: Now,
+    pub setting: Setting,
+    pub servers: Vec<Server>,
+    pub pool: Pool,
+    /// Traffic of each allocation when it was last looked at.
+    pub traffic: BTreeMap<(usize, AllocationId), Traffic>,
+    /// Most permissions and channels any setting so far allowed an allocation.
+    pub crowd_max: (usize, usize),
+    pub trace: Trace,
+    mirrors: Vec<Mirror>,
+    model: Model,
+    network: Network,
+    clients: Vec<Client>,
+    tokens: Vec<[u8; 8]>,
+    nonce_key: [u8; 32],
+    config: Arc<Config>,
+    pace: Pace,
+    wall_offset_s: i64,
+    lag_until_ms: u64,
+    servers_made: u64,
+    chance: Seeded,
+}
+
+/// The worker that serves a path: a hash of it, as the kernel would do.
+fn worker_of(client: SocketAddr) -> usize {
+    usize::from(client.port()) % 2
+}
+
+impl World {
+    /// A world that depends on `seed` only; `replay` says how to see it again.
+    pub fn new(seed: u64, replay: String) -> World {
+        let mut chance = Seeded::new(seed);
+        let setting = Setting::choose(&mut chance);
+        let mut nonce_key = [0; 32];
+        nonce_key.fill_with(|| chance.below(256) as u8);
+        let now = Now { mono_ms: 1_000_000 + chance.any() % 200_000_000, unix_s: UNIX_START_S };
+        let config = setting.config(nonce_key);
+        let servers: Vec<_> = (0..2).map(|worker| Server::new(config.clone(), now, seed ^ worker)).collect();
+        let kinds = setting.users.len() as u32 + 4;
+        let clients = Client::all(|_| {
+            let kind = if chance.one_in(3) { chance.below(kinds) as usize } else { chance.below(2) as usize };
+            let ttl_s = i64::from(chance.pick(&[30, 600, 3600, 86_400]));
+            let algorithm = chance.pick(&[None, Some(Algorithm::Md5), Some(Algorithm::Sha256)]);
+            (kind, Credential::mint(&setting, kind, now.unix_s, ttl_s), algorithm)
+        });
+        let mut world = World {
+            now,
+            servers,
+            pool: Pool::new(&setting, Seeded::new(chance.any())),
+            traffic: BTreeMap::new(),
+            crowd_max: (0, 0),
+            trace: Trace::new(replay),
+            mirrors: vec![Mirror::default(); 2],
+            model: Model::new(setting.clone()),
+            network: Network::new(Seeded::new(chance.any())),
+            clients,
+            tokens: Vec::new(),
+            nonce_key,
+            config,
+            pace: chance.pick(&[Pace::Calls, Pace::Minutes, Pace::Days]),
+            wall_offset_s: 0,
+            lag_until_ms: 0,
+            servers_made: 2,
+            chance,
+            setting,
+        };
+        world.note_limits();
+        world
+    }
+
+    /// Whether the workers are starved: nobody turns their wheels.
+    pub fn is_lagging(&self) -> bool {
+        self.now.mono_ms < self.lag_until_ms
+    }
+
+    /// Chooses and carries out one operation, and checks everything.
+    pub fn step(&mut self, choice: &mut impl Choice) {
+        let op = Op::choose(choice, Outlook { clients: &self.clients, pace: self.pace });
+        self.trace.step += 1;
+        self.trace.line(self.now.mono_ms, "", &op);
+        let pause_ms = if let Op::Clock { ms } = op { ms } else { u64::from(self.chance.below(3)) };
+        self.carry_out(op);
+        self.advance(pause_ms);
+        self.check();
+    }
+
+    /// Lets everything end: no allocation, no port and no debt may remain.
+    pub fn finish(&mut self) {
+        self.trace.line(self.now.mono_ms, "", &"the end");
+        self.lag_until_ms = 0;
+        self.advance(EVERYTHING_ENDS_MS);
+        self.check();
+        assert!(self.network.is_empty());
+        assert_eq!(self.servers.iter().map(Server::allocation_count).sum::<usize>(), 0, "allocations remain");
+        assert_eq!((self.pool.ledger.total(), self.pool.held()), (0, vec![]), "debts or ports remain");
+        assert!(self.servers.iter().all(|server| server.next_deadline().is_none()), "a wheel still turns");
+    }
+
+    fn carry_out(&mut self, op: Op) {
+        match op {
+            Op::Message { client, class, method, parts, twist, fingerprint } => {
+                let mut writer = self.clients[client].clone();
+                let held = self.pool.held();
+                let around = self.surroundings(client, &held);
+                let bytes = writer.write(&around, class, method, &parts, twist, fingerprint);
+                self.clients[client] = writer;
+                self.send(client, bytes);
+            }
+            Op::Channel { client, number, claimed, len } => {
+                let [n0, n1] = number.to_be_bytes();
+                let [l0, l1] = (claimed as u16).to_be_bytes();
+                self.send(client, [&[n0, n1, l0, l1], &payload(len)[..]].concat());
+            }
+            Op::Repeat { client, back, times } => {
+                for bytes in self.clients[client].sent.get(back).cloned().into_iter().cycle().take(times) {
+                    self.fly(client, bytes);
+                }
+            }
+            Op::Mangle { client, back, flips, cut } => self.mangle(client, back, &flips, cut as usize),
+            Op::Raw { client, bytes } => self.fly(client, bytes),
+            Op::Peer { from, to, len } => self.peer_sends(from, to, len),
+            Op::Icmp { peer, to, kind, code, times } => (0..times).for_each(|_| self.icmp(peer, to, kind, code)),
+            Op::Clock { .. } => {}
+            Op::Wall { s } => self.wall_offset_s += s,
+            Op::Lag => self.lag_until_ms = self.now.mono_ms + LAG_MS,
+            Op::Disconnect { client } => self.disconnect(client),
+            Op::Rebind { client, to } => self.rebind(client, to),
+            Op::Close { nth } => self.close(nth),
+            Op::Configure { change } => self.configure(change),
+            Op::Restart { worker } => self.restart(worker),
+        }
+    }
+
+    fn surroundings<'a>(&'a self, client: usize, held: &'a [SocketAddr]) -> Surroundings<'a> {
+        let neighbour = &self.clients[(client + 1) % self.clients.len()];
+        let nonce = neighbour.nonces.last().cloned().unwrap_or_default();
+        Surroundings {
+            held,
+            tokens: &self.tokens,
+            neighbour: (neighbour.credential.clone(), nonce),
+            setting: &self.setting,
+            unix_s: self.now.unix_s,
+        }
+    }
+
+    fn send(&mut self, client: usize, bytes: Vec<u8>) {
+        self.clients[client].remember(bytes.clone());
+        self.fly(client, bytes);
+    }
+
+    fn fly(&mut self, client: usize, bytes: Vec<u8>) {
+        let client = &self.clients[client];
+        let leg = Leg::ToServer { from: client.sender(), bytes };
+        self.network.send(self.now.mono_ms, leg, client.is_stream());
+    }
+
+    fn mangle(&mut self, client: usize, back: usize, flips: &[u32], cut: usize) {
+        let Some(mut bytes) = self.clients[client].sent.get(back).cloned() else { return };
+        for flip in flips {
+            let at = (*flip as usize / 8) % bytes.len().max(1);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << (flip % 8);
+            }
+        }
+        bytes.truncate(bytes.len().saturating_sub(cut));
+        self.fly(client, bytes);
+    }
+
+    /// A peer's address, and the relayed address of its family at a place.
+    fn relation(&self, peer: usize, place: Place) -> Option<(SocketAddr, SocketAddr)> {
+        let held = self.pool.held();
+        let peer = self.surroundings(0, &held).peer(peer);
+        let list = match place {
+            Place::Held(nth) => vec![*held.get(nth % held.len().max(1))?],
+            Place::Client(client) => self.clients[client].relayed.clone(),
+        };
+        list.into_iter().find(|at| at.is_ipv4() == peer.is_ipv4()).map(|at| (peer, at))
+    }
+
+    fn peer_sends(&mut self, from: usize, to: Place, len: usize) {
+        if let Some((from, to)) = self.relation(from, to) {
+            self.network.send(self.now.mono_ms, Leg::ToRelay { from, to, bytes: payload(len) }, false);
+        }
+    }
+
+    /// An ICMP error about a packet that left a relayed address.
+    fn icmp(&mut self, peer: usize, to: Place, kind: u8, code: u8) {
+        let Some((peer, at)) = self.relation(peer, to) else { return };
+        let Some((worker, id)) = self.pool.holder(at) else { return };
+        let error = IcmpError { kind, code, error_value: 1280 };
+        let mut out = [0xA5; OUT_LEN];
+        let verdict = self.servers[worker].handle_icmp(self.now, id, PeerAddr(peer), error, &mut out);
+        self.trace.line(self.now.mono_ms, "   ", &verdict);
+        let expected = self.model.icmp(self.now, at, peer, kind, code, 1280);
+        self.conclude(worker, None, Some(peer), &[], verdict, &out, &expected);
+    }
+
+    fn disconnect(&mut self, client: usize) {
+        let tuple = self.clients[client].tuple;
+        if tuple.transport.is_stream() {
+            let worker = worker_of(tuple.client.0);
+            self.model.advance(self.now);
+            self.model.end(path(&tuple), self.now.mono_ms);
+            self.servers[worker].handle_disconnect(self.now, &tuple);
+            self.drain(worker);
+            self.rebind(client, Refuge::NextPort);
+        }
+    }
+
+    fn rebind(&mut self, client: usize, to: Refuge) {
+        let old = self.clients[client].tuple.client.0;
+        let next = if old.port() > 60_000 { 2000 } else { old.port().max(1000) + 1 };
+        let held = self.pool.held();
+        let address = match to {
+            Refuge::PortZero => SocketAddr::new(old.ip(), 0),
+            Refuge::Teredo => addr("[2001:0:1::2]:4001"),
+            Refuge::SixToFour => addr("[2002:808:808::2]:4001"),
+            Refuge::Relayed(nth) if !held.is_empty() => held[nth % held.len()],
+            _ if self.model.is_home(old) => SocketAddr::new(old.ip(), next),
+            _ => SocketAddr::new(addr("5.5.9.1:1").ip(), next),
+        };
+        if self.clients.iter().all(|client| client.tuple.client.0 != address) {
+            self.clients[client].move_to(address);
+            self.clients[client].is_astray = !self.model.is_home(address);
+        }
+    }
+
+    /// The operator ends an allocation.
+    fn close(&mut self, nth: usize) {
+        let all: Vec<_> =
+            (0..2).flat_map(|w| self.servers[w].allocations().map(move |(id, a)| (w, id, a.tuple))).collect();
+        let Some(&(worker, id, tuple)) = all.get(nth % all.len().max(1)) else { return };
+        self.model.advance(self.now);
+        self.model.end(path(&tuple), self.now.mono_ms);
+        assert!(self.servers[worker].close(self.now, id), "what is there can be closed");
+        assert!(!self.servers[worker].close(self.now, id), "and only once");
+        self.drain(worker);
+    }
+
+    fn configure(&mut self, change: Change) {
+        self.setting.draining = false; // unless that is the change, it is over
+        self.setting.change(change);
+        self.config = self.setting.config(self.nonce_key);
+        self.model.advance(self.now);
+        self.model.configure(self.setting.clone());
+        self.pool.configure(&self.setting);
+        self.note_limits();
+        for worker in 0..2 {
+            self.servers[worker].configure(self.now, self.config.clone());
+            self.drain(worker);
+            self.mirrors[worker].configure(&self.setting);
+        }
+    }
+
+    fn note_limits(&mut self) {
+        let most = |limit: usize| if limit == 0 { usize::MAX } else { limit };
+        let limits = &self.setting.limits;
+        self.crowd_max.0 = self.crowd_max.0.max(most(limits.permissions_per_allocation));
+        self.crowd_max.1 = self.crowd_max.1.max(most(limits.channels_per_allocation));
+    }
+
+    /// Another server takes a worker's allocations over, as after a live upgrade.
+    fn restart(&mut self, worker: usize) {
+        let old = &self.servers[worker];
+        let written = serde_json::to_string(&old.state()).expect("a state can be written");
+        let state: State = serde_json::from_str(&written).expect("and read");
+        assert_eq!(state, old.state(), "the state is read as it was written");
+        self.servers_made += 1;
+        let mut new = Server::new(self.config.clone(), self.now, self.servers_made);
+        let ids = new.restore(state).expect("the version is known");
+        assert_eq!(ids.len(), old.allocation_count(), "all are taken over");
+        for id in ids {
+            for relay in new.allocation(id).expect("taken over").relays.iter().flatten() {
+                self.pool.rename(relay.relayed.0, worker, id);
+            }
+        }
+        let mirror = Mirror::of(&new, self.now);
+        assert_eq!(mirror.nameless(self.now), self.mirrors[worker].nameless(self.now), "what goes on");
+        self.traffic.retain(|key, _| key.0 != worker);
+        self.model.advance(self.now);
+        self.model.restart(worker, |path| worker_of(path.0));
+        self.mirrors[worker] = mirror;
+        self.servers[worker] = new;
+    }
+
+    /// Time passes; whatever is due on the way happens when it is due.
+    fn advance(&mut self, ms: u64) {
+        let target_ms = self.now.mono_ms + ms;
+        loop {
+            self.turn_wheels();
+            while let Some(leg) = self.network.arrive(self.now.mono_ms) {
+                self.arrive(leg);
+            }
+            if self.now.mono_ms >= target_ms {
+                return;
+            }
+            let wheels = if self.is_lagging() { Some(self.lag_until_ms) } else { self.next_deadline_ms() };
+            let next_ms = [self.network.next_ms(), wheels].into_iter().flatten().min().unwrap_or(target_ms);
+            self.set_clock(next_ms.clamp(self.now.mono_ms, target_ms), ms);
+        }
+    }
+
+    fn set_clock(&mut self, mono_ms: u64, _: u64) {
+        let passed_s = mono_ms / 1000 - self.now.mono_ms / 1000;
+        let unix_s = (self.now.unix_s + passed_s).saturating_add_signed(std::mem::take(&mut self.wall_offset_s));
+        self.now = Now { mono_ms, unix_s };
+    }
+
+    fn next_deadline_ms(&self) -> Option<u64> {
+        self.servers.iter().filter_map(Server::next_deadline).min()
+    }
+
+    fn turn_wheels(&mut self) {
+        if self.is_lagging() {
+            return;
+        }
+        self.model.advance(self.now);
+        for worker in 0..2 {
+            let mut turns = 0;
+            while self.servers[worker].next_deadline().is_some_and(|at_ms| at_ms <= self.now.mono_ms) {
+                self.servers[worker].handle_timeout(self.now);
+                self.drain(worker);
+                turns += 1;
+                assert!(turns < 1000, "the wheel of worker {worker} does not stop");
+            }
+        }
+    }
+
+    fn arrive(&mut self, leg: Leg) {
+        match leg {
+            Leg::ToServer { from, bytes } => self.from_client(&from, &bytes),
+            Leg::ToClient { to, bytes } => self.to_client(to, &bytes),
+            Leg::ToRelay { from, to, bytes } => self.from_peer(from, to, &bytes),
+        }
+    }
+
+    fn from_client(&mut self, from: &Sender, bytes: &[u8]) {
+        let worker = worker_of(from.tuple.client.0);
+        self.pool.log.clear();
+        let mut out = [0xA5; OUT_LEN];
+        let mut door = Door { pool: &mut self.pool, worker };
+        let verdict = self.servers[worker].handle_client(self.now, from, bytes, &mut door, &mut out);
+        self.trace.line(self.now.mono_ms, "   ", &verdict);
+        let expected = self.model.client(self.now, worker, from, bytes, &self.pool);
+        self.conclude(worker, Some(from), None, bytes, verdict, &out, &expected);
+    }
+
+    fn from_peer(&mut self, from: SocketAddr, at: SocketAddr, bytes: &[u8]) {
+        let Some((worker, id)) = self.pool.holder(at) else { return };
+        let verdict = self.servers[worker].handle_peer(self.now, id, PeerAddr(from), bytes.len());
+        self.trace.line(self.now.mono_ms, "   ", &verdict);
+        let expected = self.model.peer(self.now, at, from, bytes.len());
+        self.conclude(worker, None, Some(from), bytes, verdict, &[], &expected);
+    }
+
+    /// Compares an act with the model, checks it, and sees to its consequences.
+    #[allow(clippy::too_many_arguments)]
+    fn conclude(
+        &mut self,
+        worker: usize,
+        from: Option<&Sender>,
+        peer: Option<SocketAddr>,
+        bytes: &[u8],
+        verdict: Verdict,
+        out: &[u8],
+        expected: &super::model::Expected,
+    ) {
+        let events = self.drain(worker);
+        let act = Act { worker, from, peer, bytes, verdict, out, events: &events };
+        agree(&self.servers[worker], &mut self.model, self.now, &act, expected);
+        invariant::check_act(self, &act);
+        self.count(&act.verdict);
+        self.follow(act);
+    }
+
+    fn count(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Drop(reason) => self.trace.count(reason.name(), 0),
+            Verdict::ToPeer { .. } => self.trace.count("to_peer", 0),
+            Verdict::ToRelay { .. } => self.trace.count("to_relay", 0),
+            Verdict::ToClient { .. } => self.trace.count("to_client", 0),
+            Verdict::Indicate { .. } => self.trace.count("indicate", 0),
+            Verdict::Reply { answer, .. } => {
+                self.trace.count(turnpike::turn::request::method_name(answer.method), answer.code);
+            }
+        }
+    }
+
+    /// Puts on the network what the engine would.
+    fn follow(&mut self, act: Act<'_>) {
+        let now_ms = self.now.mono_ms;
+        match act.verdict {
+            Verdict::Drop(_) => {}
+            Verdict::ToPeer { via, peer, payload, .. } => {
+                let allocation = self.servers[act.worker].allocation(via).expect("it was there");
+                let relay = allocation.relay(peer.family(), now_ms).expect("it was live");
+                let (to, bytes) = (relay.relayed.0, act.bytes[payload].to_vec());
+                if self.chance.one_in(2) {
+                    self.network.send(now_ms, Leg::ToRelay { from: peer.0, to, bytes }, false); // an echo
+                }
+            }
+            Verdict::ToRelay { from, to, payload, .. } => {
+                let bytes = act.bytes[payload].to_vec();
+                self.from_peer(from.0, to.0, &bytes);
+            }
+            Verdict::ToClient { via, framing, .. } => {
+                let to = self.servers[act.worker].allocation(via).expect("it was there").tuple;
+                let is_stream = to.transport.is_stream();
+                self.network.send(now_ms, Leg::ToClient { to, bytes: frame(framing, act.bytes, is_stream) }, is_stream);
+            }
+            Verdict::Reply { len, .. } => {
+                self.trace.bytes(&act.out[..len]);
+                if let Some(from) = act.from {
+                    let leg = Leg::ToClient { to: from.tuple, bytes: act.out[..len].to_vec() };
+                    self.network.send(now_ms, leg, from.tuple.transport.is_stream());
+                }
+            }
+            Verdict::Indicate { len, .. } => self.trace.bytes(&act.out[..len]),
+        }
+    }
+
+    fn to_client(&mut self, to: FiveTuple, bytes: &[u8]) {
+        let Some(client) = self.clients.iter_mut().find(|client| client.tuple == to) else { return };
+        let Ok(answer) = m::read(bytes) else { return };
+        client.learn(&answer);
+        if client.refused > REFUSALS_MAX {
+            client.credential = Credential::mint(&self.setting, 0, self.now.unix_s, 0);
+            client.algorithm = None;
+        }
+        if let Some(token) = answer.get(message::RESERVATION_TOKEN) {
+            self.tokens.push(token.try_into().expect("a token has eight bytes"));
+        }
+    }
+
+    /// Takes a server's events to those who live by them.
+    fn drain(&mut self, worker: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(event) = self.servers[worker].poll_event() {
+            self.mirrors[worker].apply(&event);
+            match &event {
+                Event::Released { id, relayed } => self.pool.give_back(self.now, worker, *id, relayed.0),
+                Event::Deleted { tuple, account, .. } => {
+                    self.pool.ledger.release(&account.payer);
+                    self.model.advance(self.now);
+                    self.model.notice(self.now, path(tuple));
+                }
+                _ => {}
+            }
+            events.push(event);
+        }
+        events
+    }
+
+    /// Compares tables, mirror and model, and checks what must always hold.
+    fn check(&mut self) {
+        self.model.advance(self.now);
+        for (server, mirror) in self.servers.iter().zip(&self.mirrors) {
+            mirror.assert_equals(server, self.now);
+        }
+        self.model.assert_equals(&self.servers, self.now);
+        invariant::check_state(self);
+        for (worker, server) in self.servers.iter().enumerate() {
+            for (id, allocation) in server.allocations() {
+                self.traffic.insert((worker, id), allocation.traffic);
+            }
+        }
+    }
+}
