@@ -408,7 +408,7 @@ fn a_file_of_another_kind_is_refused() {
     assert!(fault.starts_with("reading a coturn turnserver.conf is not available yet ("), "{fault}");
     let missing = scratch.0.join("missing.toml");
     let fault = config::load(&inputs(&[&missing], &[], &[])).err().unwrap().to_string();
-    assert!(fault.starts_with("it can not be read: No such file") && fault.contains("missing.toml"), "{fault}");
+    assert!(fault.starts_with("the file can not be read: No such file") && fault.contains("missing.toml"), "{fault}");
     let latin = scratch.0.join("latin.toml");
     std::fs::write(&latin, b"realm = \"\xe9\"").unwrap();
     let fault = config::load(&inputs(&[&latin], &[], &[])).err().unwrap().to_string();

@@ -138,7 +138,7 @@ fn merge(documents: Vec<Document>) -> Result<(File, Origins), Fault> {
 /// A file as it is; a directory as its `*.toml` in the order of their names.
 fn toml_files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     let is_toml = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
-    let unreadable = |error| Fault::new(format!("it can not be read: {error}")).at(path.display().to_string());
+    let unreadable = |error| Fault::new(format!("the file can not be read: {error}")).at(path.display().to_string());
     if !path.metadata().map_err(unreadable)?.is_dir() {
         if is_toml(path) {
             return Ok(vec![path.to_owned()]);

@@ -458,6 +458,20 @@ mod tests {
     }
 
     #[test]
+    fn relayed_ports_are_spread_at_random() {
+        let mut set = PortSet::new(&(49_152..=65_535));
+        let ports: Vec<u16> = (0..4096).filter_map(|_| set.take(0, Want::Any, random_u32)).collect();
+        // Of independent numbers half are above their predecessor, and each sixteenth of the
+        // range gets its share; ten standard deviations are left for chance.
+        let rises = ports.windows(2).filter(|pair| pair[0] < pair[1]).count();
+        assert!((1850..=2246).contains(&rises), "{rises} of 4095 rise");
+        for part in 0..16 {
+            let hits = ports.iter().filter(|&&port| (port - 49_152) / 1024 == part).count();
+            assert!((101..=411).contains(&hits), "{hits} of 4096 in part {part}");
+        }
+    }
+
+    #[test]
     fn pairs_are_even_and_both_are_taken() {
         let mut set = PortSet::new(&(50_001..=50_006));
         let mut random = counter();

@@ -159,7 +159,8 @@ impl Server {
                 }
                 let v6 = open(Family::V6, kind, v4.is_ok());
                 let missing = match (v4, v6) {
-                    (Err(code), Err(_)) => return Err(Refusal::new(code)),
+                    // A server without IPv4 has no more to say of it than that.
+                    (Err(440), Err(code)) | (Err(code), Err(_)) => return Err(Refusal::new(code)),
                     (Err(code), Ok(_)) => Some((Family::V4, code)),
                     (Ok(_), Err(code)) => Some((Family::V6, code)),
                     (Ok(_), Ok(_)) => None,
