@@ -19,7 +19,7 @@ use crate::turn::{
     AllocationId, ClientAddr, ClientId, DropReason, Event, FiveTuple, Framing, LinkId, Now, PeerAddr, RelayedAddr,
     Sender, Server, Transport, Verdict,
 };
-use crate::wire::attribute::{Family, IcmpError};
+use crate::wire::attribute::IcmpError;
 use crossbeam_channel::Receiver;
 use mio::{Events, Poll, Token};
 use socket2::Socket;
@@ -200,8 +200,7 @@ impl Worker {
         match self.server.handle_client(self.now, from, message, &mut ports, answer_room) {
             Verdict::Drop(reason) => self.stats.dropped(reason),
             Verdict::ToPeer { via, peer, payload, dont_fragment } => {
-                let honoured = dont_fragment && honours_dont_fragment(from, peer);
-                self.relay_to_peer(slot, via, peer, payload, honoured);
+                self.relay_to_peer(slot, via, peer, payload, dont_fragment);
             }
             Verdict::ToRelay { via, from, to, payload } => self.relay_in_process(slot, via, from, to, payload),
             Verdict::Reply { len: answer_len, answer } => {
@@ -522,7 +521,11 @@ impl Worker {
                     self.stats.ended(reason);
                     tracing::debug!(?id, reason = reason.name(), ?traffic, age_ms, "allocation ended");
                 }
-                Event::Refreshed { .. } | Event::Permitted { .. } | Event::Bound { .. } => {}
+                Event::Refreshed { .. }
+                | Event::Permitted { .. }
+                | Event::Bound { .. }
+                | Event::Forbidden { .. }
+                | Event::Unbound { .. } => {}
             }
         }
         self.stats.allocations.set(self.server.allocation_count() as u64);
@@ -559,13 +562,6 @@ impl Worker {
     pub(super) fn tcp_listener(&self, index: usize) -> Option<&TcpListener> {
         self.clients.listeners.get(index)
     }
-}
-
-/// DONT-FRAGMENT counts where the server makes the outgoing header from nothing (stream
-/// clients, RFC 8656 §15) and between IPv4 and IPv4 (§14); translations ignore it (§13).
-fn honours_dont_fragment(from: &Sender, peer: PeerAddr) -> bool {
-    from.tuple.transport.is_stream()
-        || (Family::of(from.tuple.client.ip()) == Family::V4 && peer.family() == Family::V4)
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -25,6 +25,8 @@ pub struct State {
     pub version: u16,
     /// The allocations; times are of the boot clock, which outlives a process.
     pub allocations: Vec<Allocation>,
+    /// Transactions of allocations that are over: until when they are remembered, and a hash.
+    pub finished: Vec<(u64, u64)>,
 }
 
 /// Who an allocation belongs to.

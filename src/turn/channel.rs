@@ -73,8 +73,22 @@ impl Channels {
 
     /// Forgets all that are over, and all that `keep` refuses.
     pub fn retain(&mut self, now_ms: u64, keep: impl Fn(PeerAddr) -> bool) {
+        self.retain_mut(now_ms, |channel| keep(channel.peer));
+    }
+
+    /// Forgets all that are over, and all whose peer `judge` refuses by `None`; the others are
+    /// told whether their peer is a relayed address of this server.
+    pub fn judge_again(&mut self, now_ms: u64, judge: impl Fn(PeerAddr) -> Option<bool>) {
+        self.retain_mut(now_ms, |channel| {
+            let own = judge(channel.peer);
+            channel.own = own.unwrap_or(false);
+            own.is_some()
+        });
+    }
+
+    fn retain_mut(&mut self, now_ms: u64, mut keep: impl FnMut(&mut Channel) -> bool) {
         let before = self.list.len();
-        self.list.retain(|c| now_ms < c.until_ms && keep(c.peer));
+        self.list.retain_mut(|channel| now_ms < channel.until_ms && keep(channel));
         if self.list.len() != before {
             self.index();
         }

@@ -82,12 +82,12 @@ impl Server {
         if ports.is_relayed(tuple.client.0) {
             return Err(FORBIDDEN); // a client behind our own relay: the start of a loop
         }
-        if self.tombstones.holds(request.now, &tuple, request.message.transaction_id()) {
-            return Err(MISMATCH);
-        }
         // What is left on the 5-tuple is over; its end must not wait for the wheel.
         if let Some(dead) = self.table.find(&tuple) {
             self.delete(request.now, dead, EndReason::Expired);
+        }
+        if self.finished.holds(request.now, &tuple, request.message.transaction_id()) {
+            return Err(MISMATCH);
         }
         let account = self.account(request, granted);
         let OpenedPorts { pair, missing } = self.open_ports(request, wanted, &account, ports)?;
@@ -254,19 +254,24 @@ impl Server {
         _: &mut Writer<'_>,
     ) -> Result<(), Refusal> {
         let id = request.held.ok_or(MISMATCH)?;
-        self.reserve_permissions(request, id)?;
+        self.reserve_permissions(request, id, request.peers().flatten().map(PeerAddr::ip))?;
         for peer in request.peers().flatten() {
             self.permit(request, id, peer.ip());
         }
         Ok(())
     }
 
-    /// Makes sure the peers named fit under the limit together.
-    fn reserve_permissions(&mut self, request: &Request<'_>, id: AllocationId) -> Result<(), Refusal> {
+    /// Makes sure that permissions for these peers fit under the limit together.
+    fn reserve_permissions(
+        &mut self,
+        request: &Request<'_>,
+        id: AllocationId,
+        peers: impl Iterator<Item = IpAddr>,
+    ) -> Result<(), Refusal> {
         let now_ms = request.now.mono_ms;
         let max = self.config.limits.permissions_per_allocation;
         let allocation = self.table.get_mut(id).ok_or(MISMATCH)?;
-        let missing = allocation.permissions.missing(request.peers().flatten().map(PeerAddr::ip), now_ms);
+        let missing = allocation.permissions.missing(peers, now_ms);
         if max != 0 && missing > 0 && allocation.permissions.len() + missing > max {
             allocation.permissions.retain(now_ms, |_| true);
             if allocation.permissions.len() + missing > max {
@@ -305,7 +310,7 @@ impl Server {
                 return Err(NO_CAPACITY);
             }
         }
-        self.reserve_permissions(request, id)?;
+        self.reserve_permissions(request, id, std::iter::once(peer.ip()))?;
         let Some(allocation) = self.table.get_mut(id) else { return Err(MISMATCH) };
         let until_ms = allocation.channels.bind(number, peer, own, now_ms);
         self.emit(Event::Bound { id, number, peer, until_ms });
@@ -364,7 +369,7 @@ fn port_refusal(error: PortError) -> Refusal {
 }
 
 fn write_allocated(allocation: &Allocation, request: &Request<'_>, writer: &mut Writer<'_>) {
-    for relay in allocation.relays.iter().flatten() {
+    for relay in families(None).filter_map(|family| allocation.relay(family, request.now.mono_ms)) {
         writer.push_xor_address(attribute::XOR_RELAYED_ADDRESS, relay.relayed.0);
     }
     let lifetime_s = allocation.lifetime_s(request.now.mono_ms);

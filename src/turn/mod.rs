@@ -346,7 +346,24 @@ pub enum Event {
         /// When it ends unless refreshed.
         until_ms: u64,
     },
-    /// A relayed address is no longer used; its port goes back.
+    /// A new policy ended a permission.
+    Forbidden {
+        /// The allocation.
+        id: AllocationId,
+        /// The peer's IP address.
+        peer: IpAddr,
+    },
+    /// A new policy ended a channel.
+    Unbound {
+        /// The allocation.
+        id: AllocationId,
+        /// The channel.
+        number: ChannelNumber,
+        /// The peer it was bound to.
+        peer: PeerAddr,
+    },
+    /// A relayed address is no longer used: its port goes back, and permissions and channels of
+    /// its family are gone with it.
     Released {
         /// The allocation that had it.
         id: AllocationId,

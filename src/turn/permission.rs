@@ -3,6 +3,7 @@
 
 use super::PERMISSION_MS;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,10 +29,14 @@ impl Permissions {
         }
     }
 
-    /// How many of these peers have no live permission yet, each address counted once for
-    /// every time it is named: an upper bound that needs no memory.
+    /// How many different addresses of these have no live permission yet.
     pub fn missing(&self, peers: impl Iterator<Item = IpAddr>, now_ms: u64) -> usize {
-        peers.filter(|&peer| !self.allows(peer, now_ms)).count()
+        let mut missing = peers.filter(|&peer| !self.allows(peer, now_ms));
+        match (missing.next(), missing.next()) {
+            (None, _) => 0,
+            (Some(_), None) => 1,
+            (Some(a), Some(b)) => [a, b].into_iter().chain(missing).collect::<BTreeSet<IpAddr>>().len(),
+        }
     }
 
     /// Installs or refreshes a permission and returns its end.

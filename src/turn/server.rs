@@ -27,9 +27,9 @@ const EXPIRIES_PER_TURN: usize = 1024;
 pub const ICMP_PER_SECOND: u64 = 10;
 /// How long the transaction of a finished allocation is remembered, in milliseconds: as long
 /// as its retransmissions may be under way (RFC 8489 §6.3.1).
-const TOMBSTONE_MS: u64 = 40_000;
+const FINISHED_MS: u64 = 40_000;
 /// Finished allocations remembered; the oldest makes room.
-const TOMBSTONES_MAX: usize = 16_384;
+const FINISHED_MAX: usize = 16_384;
 /// Direction indices of [`Allocation::rates`].
 const TO_PEER: usize = 0;
 const TO_CLIENT: usize = 1;
@@ -41,7 +41,7 @@ pub struct Server {
     pub(super) table: Table,
     pub(super) wheel: Wheel,
     pub(super) unverified: Unverified,
-    pub(super) tombstones: Tombstones,
+    pub(super) finished: Finished,
     events: VecDeque<Event>,
     next_transaction: u128,
 }
@@ -50,12 +50,13 @@ impl Server {
     /// A server without allocations. `seed` keys its hashes and transaction ids; a random one
     /// in production, a chosen one in tests.
     pub fn new(config: Arc<Config>, now: Now, seed: u64) -> Self {
+        let finished = Finished::new(&config.nonce.key);
         Server {
             config,
             table: Table::new(seed),
             wheel: Wheel::new(now.mono_ms),
             unverified: Unverified::new(seed.rotate_left(17) ^ 0x9E37_79B9_7F4A_7C15),
-            tombstones: Tombstones::new(seed.rotate_left(31)),
+            finished,
             events: VecDeque::new(),
             next_transaction: u128::from(seed) << 32,
         }
@@ -70,9 +71,18 @@ impl Server {
     pub fn configure(&mut self, now: Now, config: Arc<Config>) {
         self.config = config;
         let policy = &self.config.policy;
+        for (id, allocation) in self.table.iter() {
+            let permissions = allocation.permissions.live(now.mono_ms).map(|(peer, _)| peer);
+            let forbidden = permissions.filter(|&peer| policy.judge(peer).is_err());
+            self.events.extend(forbidden.map(|peer| Event::Forbidden { id, peer }));
+            let channels = allocation.channels.live(now.mono_ms);
+            let unbound = channels.filter(|channel| policy.judge_peer(channel.peer.0).is_err());
+            self.events.extend(unbound.map(|c| Event::Unbound { id, number: c.number, peer: c.peer }));
+        }
         for allocation in self.table.iter_mut() {
             allocation.permissions.retain(now.mono_ms, |ip| policy.judge(ip).is_ok());
-            allocation.channels.retain(now.mono_ms, |peer| policy.judge_peer(peer.0).is_ok());
+            let reach = |peer: PeerAddr| policy.judge_peer(peer.0).ok();
+            allocation.channels.judge_again(now.mono_ms, |peer| reach(peer).map(|reach| reach == Reach::Own));
         }
     }
 
@@ -141,8 +151,9 @@ impl Server {
         // The address was judged when the permission was installed; here it is the port's turn.
         let policy = &self.config.policy;
         let reach = if policy.is_own(send.peer.ip()) { Reach::Own } else { Reach::Network };
+        let dont_fragment = send.dont_fragment && honours_dont_fragment(from, send.peer);
         match policy.judge_port(reach, send.peer.0.port()) {
-            Ok(reach) => self.relay_to_peer(now, id, send.peer, reach == Reach::Own, send.payload, send.dont_fragment),
+            Ok(reach) => self.relay_to_peer(now, id, send.peer, reach == Reach::Own, send.payload, dont_fragment),
             Err(policy::Denial::SelfPort) => Verdict::Drop(DropReason::SelfPortRefused),
             Err(_) => Verdict::Drop(DropReason::PeerDenied),
         }
@@ -223,7 +234,8 @@ impl Server {
         }
         let id = self.transaction_id();
         let Some(allocation) = self.table.get_mut(via) else { return Verdict::Drop(DropReason::NoAllocation) };
-        if !allocation.is_live(now.mono_ms) || !allocation.permissions.allows(peer.ip(), now.mono_ms) {
+        let is_live = allocation.relay(peer.family(), now.mono_ms).is_some();
+        if !is_live || !allocation.permissions.allows(peer.ip(), now.mono_ms) {
             return Verdict::Drop(DropReason::NoPermission);
         }
         if !allocation.icmp_rate.take(now.mono_ms, ICMP_PER_SECOND, ICMP_PER_SECOND, 1) {
@@ -315,15 +327,21 @@ impl Server {
 
     /// Writes the allocations down.
     pub fn state(&self) -> State {
-        State { version: STATE_VERSION, allocations: self.table.iter().map(|(_, a)| a.clone()).collect() }
+        State {
+            version: STATE_VERSION,
+            allocations: self.table.iter().map(|(_, a)| a.clone()).collect(),
+            finished: self.finished.order.iter().copied().collect(),
+        }
     }
 
     /// Takes over allocations that another server wrote down; those on a 5-tuple in use are
-    /// left out. `None` for a version this code does not know; nothing is taken then.
+    /// left out. No event tells of them: whoever restores starts from the tables. `None` for a
+    /// version this code does not know; nothing is taken then.
     pub fn restore(&mut self, state: State) -> Option<Vec<AllocationId>> {
         if state.version != STATE_VERSION {
             return None;
         }
+        state.finished.into_iter().for_each(|(until_ms, key)| self.finished.insert(until_ms, key));
         let mut ids = Vec::with_capacity(state.allocations.len());
         for allocation in state.allocations {
             if self.table.find(&allocation.tuple).is_none() {
@@ -354,7 +372,7 @@ impl Server {
     pub(super) fn delete(&mut self, now: Now, id: AllocationId, reason: EndReason) -> bool {
         let Some(allocation) = self.table.remove(id) else { return false };
         self.wheel.disarm(id.index);
-        self.tombstones.add(now, &allocation.tuple, allocation.transaction);
+        self.finished.add(now, &allocation.tuple, allocation.transaction);
         for relay in allocation.relays.iter().flatten() {
             self.emit(Event::Released { id, relayed: relay.relayed });
         }
@@ -398,28 +416,40 @@ impl Send {
     }
 }
 
+/// DONT-FRAGMENT counts where the server makes the outgoing header from nothing (stream
+/// clients, RFC 8656 §15) and between IPv4 and IPv4 (§14); translations ignore it (§13).
+fn honours_dont_fragment(from: &Sender, peer: PeerAddr) -> bool {
+    from.tuple.transport.is_stream() || (from.tuple.client.family() == Family::V4 && peer.family() == Family::V4)
+}
+
 /// Transactions of allocations that are over: a late duplicate of the Allocate that made one
 /// must not make another, which nobody would know of. Bounded in time and number.
 #[derive(Debug)]
-pub(super) struct Tombstones {
+pub(super) struct Finished {
+    /// Until when each key is remembered, oldest first.
     order: VecDeque<(u64, u64)>,
     keys: HashSet<u64>,
     hash: FixedState,
 }
 
-impl Tombstones {
-    fn new(seed: u64) -> Self {
-        Tombstones { order: VecDeque::new(), keys: HashSet::new(), hash: FixedState::with_seed(seed) }
+impl Finished {
+    /// Keyed by the nonce key, which the process that takes over has too.
+    fn new(key: &[u8; 32]) -> Self {
+        let seed = key.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Finished { order: VecDeque::new(), keys: HashSet::new(), hash: FixedState::with_seed(seed) }
     }
 
     fn add(&mut self, now: Now, tuple: &FiveTuple, transaction: TransactionId) {
         self.sweep(now);
-        if self.order.len() >= TOMBSTONES_MAX {
+        self.insert(now.mono_ms + FINISHED_MS, self.hash.hash_one((tuple, transaction)));
+    }
+
+    fn insert(&mut self, until_ms: u64, key: u64) {
+        if self.order.len() >= FINISHED_MAX {
             self.forget_oldest();
         }
-        let key = self.hash.hash_one((tuple, transaction));
         if self.keys.insert(key) {
-            self.order.push_back((now.mono_ms + TOMBSTONE_MS, key));
+            self.order.push_back((until_ms, key));
         }
     }
 

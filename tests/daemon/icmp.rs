@@ -1,9 +1,10 @@
 //! Peers that are not there: the client is told, a little, and nobody else is harmed (RFC 8656 §11.5).
 
 use super::client::{Caller, Delivery, Peer, pattern};
-use super::link::Via;
+use super::link::{Link, Via};
 use super::ports::LOOPBACK;
 use super::server::Server;
+use crate::wire_client::channel;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -40,6 +41,19 @@ fn a_client_is_told_that_its_peer_is_not_there() {
     server.stop();
 }
 
+/// Sends packets to each of two peers in turn, one of whom is dead, in one write: more than the server handles at
+/// a time, so that one of its rounds ends with an error and the next begins with the healthy peer.
+fn interleave_in_one_write(caller: &mut Caller, alive: &Peer, relayed: SocketAddr) {
+    /// As many as the healthy peer's socket holds.
+    const PACKETS: usize = 150;
+    let Link::Stream(stream, _) = caller.link() else { return };
+    let pair = [channel(CHANNEL + 1, b"good"), channel(CHANNEL, b"lost")].concat();
+    stream.send(&pair.repeat(PACKETS));
+    for number in 0..PACKETS {
+        assert_eq!(alive.receive(), (b"good".into(), relayed), "packet {number} to the healthy peer");
+    }
+}
+
 /// Sends as many packets to each of two peers in turn, one of whom is dead, and takes what the other gets.
 fn interleave(caller: &mut Caller, alive: &Peer, relayed: SocketAddr, packets: usize, on_channels: bool) {
     /// Packets to each that are under way.
@@ -71,6 +85,7 @@ fn a_dead_peer_costs_a_healthy_one_nothing() {
         let began = Instant::now();
         interleave(&mut caller, &alive, relayed, 1000, true);
         interleave(&mut caller, &alive, relayed, 1000, false);
+        (0..5).for_each(|_| interleave_in_one_write(&mut caller, &alive, relayed));
         assert!(alive.is_idle());
         // The other way is as healthy.
         for seed in 0..100 {

@@ -60,6 +60,6 @@ impl Stretch {
 }
 
 /// Whether a port can be bound on both loopback addresses.
-pub fn is_free(port: u16) -> bool {
+fn is_free(port: u16) -> bool {
     LOOPBACK.into_iter().all(|ip| UdpSocket::bind((ip, port)).is_ok())
 }

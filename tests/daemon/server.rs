@@ -84,8 +84,9 @@ format = "json"
 
 /// What a server that must not start says, and how it ends.
 pub fn refused(settings: &[&str]) -> (ExitStatus, String) {
-    let output = spawn(&Scratch::new(), settings).wait_with_output().expect("the server ends");
-    (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+    let mut server = Server::launch(Stretch::next(), settings);
+    let status = server.end();
+    (status, server.log.take().join("\n"))
 }
 
 impl Server {
@@ -98,9 +99,15 @@ impl Server {
 
     /// Starts a server that relays from a part of a stretch.
     pub fn on(ports: Stretch, range: &RangeInclusive<u16>, settings: &[&str]) -> Server {
-        let scratch = Scratch::new();
         let relay = format!("relay.ports={}-{}", range.start(), range.end());
-        let mut child = spawn(&scratch, &[&[relay.as_str()], settings].concat());
+        let mut server = Server::launch(ports, &[&[relay.as_str()], settings].concat());
+        server.listening = server.wait_until_serving();
+        server
+    }
+
+    fn launch(ports: Stretch, settings: &[&str]) -> Server {
+        let scratch = Scratch::new();
+        let mut child = spawn(&scratch, settings);
         let pipe = child.stderr.take().expect("the log is a pipe");
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -110,10 +117,7 @@ impl Server {
                 }
             }
         });
-        let (log, listening) = (RefCell::default(), Vec::new());
-        let mut server = Server { child, lines, log, listening, ports, _scratch: scratch };
-        server.listening = server.wait_until_serving();
-        server
+        Server { child, lines, log: RefCell::default(), listening: Vec::new(), ports, _scratch: scratch }
     }
 
     fn wait_until_serving(&self) -> Vec<(String, SocketAddr)> {
@@ -128,7 +132,7 @@ impl Server {
     }
 
     /// Waits for a line of the log that contains `text`.
-    pub fn log_until(&self, text: &str) -> String {
+    fn log_until(&self, text: &str) -> String {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => self.log.borrow_mut().push(line.clone()),
@@ -173,16 +177,7 @@ impl Server {
     /// Waits for the end and returns how it ended and how long that took.
     pub fn wait(mut self) -> (ExitStatus, Duration) {
         let began = Instant::now();
-        loop {
-            // A program that has ended has closed what it wrote to.
-            match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => self.log.borrow_mut().push(line),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("the server does not end"),
-            }
-        }
-        let status = self.child.wait().expect("the server can be waited for");
-        (status, began.elapsed())
+        (self.end(), began.elapsed())
     }
 
     /// Ends the server and fails unless it was alive and well and has had nothing to complain of.
@@ -190,14 +185,22 @@ impl Server {
         let early = self.child.try_wait().expect("the server can be waited for");
         assert!(early.is_none(), "the server ended by itself: {early:?}");
         self.signal("INT");
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            self.log.borrow_mut().push(line);
-        }
-        let status = self.child.wait().expect("the server can be waited for");
+        let status = self.end();
         assert!(status.success(), "the server ended with {status}");
         let complaint = |line: &&String| line.contains("\"ERROR\"") || line.contains("panicked");
         let complaint = self.log.borrow().iter().find(complaint).cloned();
         assert_eq!(complaint, None);
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        loop {
+            // A program that has ended has closed what it wrote to.
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.log.borrow_mut().push(line),
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().expect("it can be waited for"),
+                Err(RecvTimeoutError::Timeout) => panic!("the server does not end"),
+            }
+        }
     }
 }
 

@@ -93,29 +93,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// All clients of a world, none of which knows anything yet.
-    pub fn all(mut credential: impl FnMut(usize) -> (usize, Credential, Option<Algorithm>)) -> Vec<Client> {
-        let client = |(number, &(address, transport)): (usize, &(&str, Transport))| {
-            let (kind, credential, algorithm) = credential(number);
-            let tuple = tuple(addr(address), transport);
-            Client {
-                tuple,
-                link: LinkId(number as u64),
-                kind,
-                credential,
-                algorithm,
-                nonces: Vec::new(),
-                sent: VecDeque::new(),
-                holds: false,
-                peers: Vec::new(),
-                channels: Vec::new(),
-                asked: VecDeque::new(),
-                refused: 0,
-                relayed: Vec::new(),
-                is_astray: false,
-                transactions: 0,
-                number: number as u8,
-            }
+    /// All clients of a world; each knows a credential and nothing else.
+    pub fn all(credential: &Credential) -> Vec<Client> {
+        let client = |(number, &(address, transport)): (usize, &(&str, Transport))| Client {
+            tuple: tuple(addr(address), transport),
+            link: LinkId(number as u64),
+            kind: 0,
+            credential: credential.clone(),
+            algorithm: None,
+            nonces: Vec::new(),
+            sent: VecDeque::new(),
+            holds: false,
+            peers: Vec::new(),
+            channels: Vec::new(),
+            asked: VecDeque::new(),
+            refused: 0,
+            relayed: Vec::new(),
+            is_astray: false,
+            transactions: 0,
+            number: number as u8,
         };
         CLIENTS.iter().enumerate().map(client).collect()
     }
@@ -166,7 +162,8 @@ impl Client {
         let Some((_, peers, channels)) = self.asked.iter().find(|asked| asked.0 == tid) else { return };
         self.peers.extend(peers);
         self.channels.extend(channels);
-        let (peers, channels) = (self.peers.len().saturating_sub(FAMILIAR), self.channels.len().saturating_sub(FAMILIAR));
+        let (peers, channels) =
+            (self.peers.len().saturating_sub(FAMILIAR), self.channels.len().saturating_sub(FAMILIAR));
         self.peers.drain(..peers);
         self.channels.drain(..channels);
     }

@@ -98,9 +98,7 @@ fn inv_4_every_account_pays_for_what_it_holds(world: &World) {
 fn inv_5_strangers_leave_no_trace(act: &Act<'_>) {
     let proved_nothing = match act.verdict {
         Verdict::Drop(_) => true,
-        Verdict::Reply { answer, .. } => {
-            matches!(answer.code, 401 | 438) || answer.method.bits() == m::BINDING
-        }
+        Verdict::Reply { answer, .. } => matches!(answer.code, 401 | 438) || answer.method.bits() == m::BINDING,
         _ => false,
     };
     assert!(!proved_nothing || act.events.is_empty(), "INV-5: {:?}", act.events);

@@ -165,6 +165,17 @@ impl Build {
         Build { bytes, tid }
     }
 
+    /// Goes on with a message that exists.
+    pub fn resume(bytes: Vec<u8>) -> Self {
+        let tid = bytes.get(8..20).map_or([0; 12], |tid| tid.try_into().expect("twelve bytes"));
+        Build { bytes, tid }
+    }
+
+    /// Whether there is a header to go on after, and room.
+    pub fn has_header(&self) -> bool {
+        (20..60_000).contains(&self.bytes.len())
+    }
+
     pub fn push(&mut self, kind: u16, value: &[u8]) {
         self.bytes.extend(kind.to_be_bytes());
         self.bytes.extend((value.len() as u16).to_be_bytes());

@@ -1,8 +1,6 @@
 //! What someone who sees only the events knows of a server's tables: what a kernel that relays
 //! by itself would have to go on.
 
-use super::policy::{self, Peer};
-use super::setting::Setting;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use turnpike::turn::{AllocationId, Event, FiveTuple, Now, Server};
@@ -63,6 +61,13 @@ impl Mirror {
                 shadow.channels.retain(|_, (bound, _)| *bound != peer.0);
                 shadow.channels.insert(number.get(), (peer.0, until_ms));
             }
+            Event::Forbidden { id, peer } => {
+                assert!(self.at(id).permissions.remove(&peer).is_some(), "only what is held is forbidden");
+            }
+            Event::Unbound { id, number, peer } => {
+                let bound = self.at(id).channels.remove(&number.get());
+                assert_eq!(bound.map(|(bound, _)| bound), Some(peer.0), "only what is bound is unbound");
+            }
             Event::Released { id, relayed } => {
                 let shadow = self.at(id);
                 let relay = shadow.relays.iter_mut().find(|relay| relay.is_some_and(|r| r.0 == relayed.0));
@@ -74,14 +79,6 @@ impl Mirror {
                 let shadow = self.0.remove(&id).expect("only what is there is deleted");
                 assert_eq!((shadow.tuple, shadow.relays), (tuple, [None, None]), "released before deleted");
             }
-        }
-    }
-
-    /// A reload has no events: who mirrors the tables judges them again, as the server does.
-    pub fn configure(&mut self, setting: &Setting) {
-        for shadow in self.0.values_mut() {
-            shadow.permissions.retain(|ip, _| policy::judge(setting, *ip) != Peer::Denied);
-            shadow.channels.retain(|_, (peer, _)| policy::judge_peer(setting, *peer) != Peer::Denied);
         }
     }
 

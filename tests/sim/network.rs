@@ -37,9 +37,15 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(mut chance: Seeded) -> Self {
+    /// A network of some quality.
+    pub fn choose(mut chance: Seeded) -> Self {
         let (loss, twice, delay_max_ms) = chance.pick(&[(0, 0, 1), (2, 2, 40), (10, 10, 200), (30, 20, 500)]);
-        Network { flights: BTreeMap::new(), count: 0, loss, twice, delay_max_ms, chance }
+        Network { loss, twice, delay_max_ms, ..Network::perfect(chance) }
+    }
+
+    /// A network without faults.
+    pub fn perfect(chance: Seeded) -> Self {
+        Network { flights: BTreeMap::new(), count: 0, loss: 0, twice: 0, delay_max_ms: 1, chance }
     }
 
     /// Sends; a stream loses nothing and keeps its order.

@@ -25,7 +25,7 @@ pub const OPEN_PEERS: usize = 6;
 /// Where peers are, the impossible ones included.
 #[rustfmt::skip]
 pub const PEERS: &[&str] = &[
-    "8.8.8.8:5000", "8.8.8.8:5001", "8.8.4.4:5000", "9.9.9.9:6000", "[2400::1]:5000", "[2400::2]:5000",
+    "8.8.8.8:5000", "8.8.8.8:5001", "8.8.4.4:5000", "9.9.9.9:50002", "[2400::1]:5000", "[2400::2]:5000",
     "10.0.0.5:5000", "10.1.0.5:5000", "[fd12::1]:5000", "127.0.0.1:5000", "[::1]:5000", "11.0.0.2:5000",
     "8.8.8.8:53", "8.8.8.8:0", "0.0.0.0:5000", "169.254.169.254:80", "[::ffff:8.8.8.8]:5000",
     "[2002:808:808::1]:5000", "[64:ff9b::808:808]:5000", "[2400::5efe:10.0.0.5]:5000", "224.0.0.1:5000",
@@ -88,6 +88,8 @@ pub enum Change {
     Drain,
     Session,
     Nothing,
+    /// A peer's address becomes one of this server's own, or is one no longer.
+    Relay,
 }
 
 impl Change {
@@ -96,15 +98,13 @@ impl Change {
         Change::Nothing, Change::DenyOne, Change::DenyV6, Change::AllowPrivate, Change::Loopback, Change::Local,
         Change::Permissions, Change::Channels, Change::Lifetime, Change::Bandwidth, Change::Anonymous,
         Change::Strict, Change::Password, Change::Secrets, Change::NonceForm, Change::Quota, Change::Drain,
-        Change::Session,
+        Change::Session, Change::Relay,
     ];
 }
 
 impl Setting {
     /// A world's first setting.
     pub fn choose(chance: &mut Seeded) -> Setting {
-        let user = |name, password, md5_only| User { name, password, md5_only };
-        let ports = 50_000 + chance.pick(&[3u16, 15, 63, 63]);
         let limits = Limits {
             permissions_per_allocation: chance.pick(&[0, 2, 4, 256]),
             channels_per_allocation: chance.pick(&[0, 1, 3, 64]),
@@ -113,14 +113,9 @@ impl Setting {
             unverified_per_second: chance.pick(&[0, 0, 0, 2]),
             session_max_s: chance.pick(&[0, 0, 0, 30, 700, 7200]),
         };
+        let plain = Setting::plain();
         Setting {
-            users: vec![
-                user(b"alice", b"wonder", false),
-                user(b"bob", b"builder", false),
-                user(b"old", b"school", true),
-            ],
-            secrets: if chance.one_in(4) { vec![] } else { vec![b"the south secret", b"the north secret"] },
-            max_ttl_s: 86_400,
+            secrets: if chance.one_in(4) { vec![] } else { plain.secrets },
             strict_expiry: chance.one_in(4),
             anonymous: chance.one_in(12),
             nonce_lifetime_s: chance.pick(&[600, 600, 60, 3600]),
@@ -129,14 +124,43 @@ impl Setting {
             allow: if chance.one_in(3) { vec!["10.0.0.0/16", "fd12::/16"] } else { vec![] },
             deny: if chance.one_in(4) { vec!["9.9.9.0/24", "2400::2/128"] } else { vec![] },
             allow_loopback: chance.one_in(8),
-            relay: RELAY.map(ip).to_vec(),
-            local: vec![ip(LOCAL)],
-            ports: 50_000..=ports,
+            ports: 50_000..=50_000 + chance.pick(&[3, 15, 63, 63]),
             families: [!chance.one_in(16), !chance.one_in(8)],
             limits,
             wide_channels: chance.one_in(4),
             per_account_max: chance.pick(&[0, 0, 0, 1, 3]),
             total_max: chance.pick(&[0, 0, 0, 4]),
+            ..plain
+        }
+    }
+
+    /// Both families, room for all, every limit at its default, and nobody kept waiting.
+    pub fn plain() -> Setting {
+        let user = |name, password, md5_only| User { name, password, md5_only };
+        Setting {
+            users: vec![
+                user(b"alice", b"wonder", false),
+                user(b"bob", b"builder", false),
+                user(b"old", b"school", true),
+            ],
+            secrets: vec![b"the south secret", b"the north secret"],
+            max_ttl_s: 86_400,
+            strict_expiry: false,
+            anonymous: false,
+            nonce_lifetime_s: 600,
+            rfc8489: true,
+            anonymity: false,
+            allow: vec![],
+            deny: vec![],
+            allow_loopback: false,
+            relay: RELAY.map(ip).to_vec(),
+            local: vec![ip(LOCAL)],
+            ports: 50_000..=50_063,
+            families: [true, true],
+            limits: Limits { unverified_per_second: 0, ..Limits::default() },
+            wide_channels: false,
+            per_account_max: 0,
+            total_max: 0,
             draining: false,
         }
     }
@@ -162,6 +186,7 @@ impl Setting {
             Change::NonceForm => self.rfc8489 ^= true,
             Change::Quota => self.per_account_max ^= 2,
             Change::Drain => self.draining ^= true,
+            Change::Relay => toggle(&mut self.relay, ip("9.9.9.9")),
             Change::Session => self.limits.session_max_s ^= 700,
         }
     }

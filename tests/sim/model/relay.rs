@@ -5,7 +5,7 @@ use super::super::policy::{self, Peer};
 use super::{Expected, Model, Path, family, path};
 use std::net::SocketAddr;
 use turnpike::turn::server::ICMP_PER_SECOND;
-use turnpike::turn::{DropReason, Now, Sender};
+use turnpike::turn::{DropReason, Now, Sender, Transport};
 use turnpike::wire::DATAGRAM_LEN_MAX;
 
 /// On a path whose allocation is over, a server may see first what else would be wrong.
@@ -60,7 +60,11 @@ impl Model {
                 &[DropReason::PeerDenied]
             });
         }
-        self.to_peer(now, path(&from.tuple), peer, payload, r.get(m::DONT_FRAGMENT).is_some())
+        // RFC 8656 §13 to §15: DF is asked for where no address family is translated, and
+        // wherever the client's side is a stream.
+        let heeded = from.tuple.transport != Transport::Udp || (peer.is_ipv4() && from.tuple.client.0.is_ipv4());
+        let dont_fragment = heeded && r.get(m::DONT_FRAGMENT).is_some();
+        self.to_peer(now, path(&from.tuple), peer, payload, dont_fragment)
     }
 
     fn to_peer(&mut self, now: Now, path: Path, peer: SocketAddr, payload: &[u8], dont_fragment: bool) -> Expected {

@@ -5,7 +5,7 @@ use super::super::policy::{self, Peer};
 use super::super::pool::{Asked, Pool};
 use super::auth::Grant;
 use super::{Allocation, Expected, Model, Path, Reply, TOMBSTONE_MS, Tokens, family, path};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use turnpike::turn::{DropReason, Now, PortError, PortKind, Sender};
 
@@ -234,7 +234,6 @@ impl Model {
         if peers.iter().any(|peer| policy::judge(&self.setting, peer.ip()) == Peer::Denied) {
             wrong.push(403);
         }
-        // A new address counts as often as it is named.
         if self.is_crowded(path, peers.iter().map(SocketAddr::ip)) {
             wrong.push(508);
         }
@@ -249,7 +248,7 @@ impl Model {
     /// Whether permissions for these addresses would be too many.
     fn is_crowded(&self, path: Path, ips: impl Iterator<Item = IpAddr>) -> bool {
         let held = &self.allocations[&path];
-        let new = ips.filter(|ip| !held.permits(*ip)).count();
+        let new = ips.filter(|ip| !held.permits(*ip)).collect::<BTreeSet<_>>().len();
         let max = self.setting.limits.permissions_per_allocation;
         max != 0 && new > 0 && held.permissions.len() + new > max
     }

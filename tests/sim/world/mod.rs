@@ -1,30 +1,34 @@
 //! The world: two workers with one pool, clients, peers, a network, and the model that is asked
 //! after everything that happens.
 
+mod deeds;
+
 use super::act::Act;
 use super::agreement::{agree, frame};
 use super::chance::{Choice, Seeded};
-use super::client::{Client, Credential, Surroundings, payload};
+use super::client::{Client, Credential};
 use super::message::{self as m, Algorithm};
 use super::mirror::Mirror;
 use super::model::{Model, path};
 use super::network::{Leg, Network};
-use super::op::{Op, Outlook, Pace, Place, Refuge};
+use super::op::{Op, Outlook, Pace};
 use super::pool::{Door, Pool};
-use super::setting::{Change, Setting, UNIX_START_S, addr};
+use super::setting::{Setting, UNIX_START_S};
 use super::trace::Trace;
 use super::{invariant, message};
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use turnpike::turn::allocation::{State, Traffic};
+use turnpike::turn::allocation::Traffic;
 use turnpike::turn::{AllocationId, Config, Event, FiveTuple, Now, PeerAddr, Sender, Server, Verdict};
-use turnpike::wire::attribute::IcmpError;
 
 /// Bytes an answer may have.
 const OUT_LEN: usize = 1500;
 /// Refusals after which a client takes a credential that works.
 const REFUSALS_MAX: usize = 3;
+/// How long an operation of a script takes.
+const SCRIPT_PAUSE_MS: u64 = 10;
 /// How long a starved worker starves.
 const LAG_MS: u64 = 90_000;
 /// Longer than any allocation lives.
@@ -66,18 +70,33 @@ impl World {
     pub fn new(seed: u64, replay: String) -> World {
         let mut chance = Seeded::new(seed);
         let setting = Setting::choose(&mut chance);
+        let pace = chance.pick(&[Pace::Calls, Pace::Minutes, Pace::Days]);
+        let mut world = World::build(setting, Network::choose(Seeded::new(chance.any())), pace, chance, replay);
+        let kinds = world.setting.users.len() as u32 + 4;
+        for client in &mut world.clients {
+            let chance = &mut world.chance;
+            client.kind = if chance.one_in(3) { chance.below(kinds) as usize } else { chance.below(2) as usize };
+            let ttl_s = i64::from(chance.pick(&[30, 600, 3600, 86_400]));
+            client.algorithm = chance.pick(&[None, Some(Algorithm::Md5), Some(Algorithm::Sha256)]);
+            client.credential = Credential::mint(&world.setting, client.kind, world.now.unix_s, ttl_s);
+        }
+        world
+    }
+
+    /// A world for a script: the plain setting with a change, and a network without faults.
+    pub fn calm(change: impl FnOnce(&mut Setting)) -> World {
+        let mut setting = Setting::plain();
+        change(&mut setting);
+        let network = Network::perfect(Seeded::new(1));
+        World::build(setting, network, Pace::Calls, Seeded::new(2), String::from("this test"))
+    }
+
+    fn build(setting: Setting, network: Network, pace: Pace, mut chance: Seeded, replay: String) -> World {
         let mut nonce_key = [0; 32];
         nonce_key.fill_with(|| chance.below(256) as u8);
         let now = Now { mono_ms: 1_000_000 + chance.any() % 200_000_000, unix_s: UNIX_START_S };
         let config = setting.config(nonce_key);
-        let servers: Vec<_> = (0..2).map(|worker| Server::new(config.clone(), now, seed ^ worker)).collect();
-        let kinds = setting.users.len() as u32 + 4;
-        let clients = Client::all(|_| {
-            let kind = if chance.one_in(3) { chance.below(kinds) as usize } else { chance.below(2) as usize };
-            let ttl_s = i64::from(chance.pick(&[30, 600, 3600, 86_400]));
-            let algorithm = chance.pick(&[None, Some(Algorithm::Md5), Some(Algorithm::Sha256)]);
-            (kind, Credential::mint(&setting, kind, now.unix_s, ttl_s), algorithm)
-        });
+        let servers: Vec<_> = (0..2).map(|_| Server::new(config.clone(), now, chance.any())).collect();
         let mut world = World {
             now,
             servers,
@@ -87,12 +106,12 @@ impl World {
             trace: Trace::new(replay),
             mirrors: vec![Mirror::default(); 2],
             model: Model::new(setting.clone()),
-            network: Network::new(Seeded::new(chance.any())),
-            clients,
+            network,
+            clients: Client::all(&Credential::mint(&setting, 0, now.unix_s, 0)),
             tokens: Vec::new(),
             nonce_key,
             config,
-            pace: chance.pick(&[Pace::Calls, Pace::Minutes, Pace::Days]),
+            pace,
             wall_offset_s: 0,
             lag_until_ms: 0,
             servers_made: 2,
@@ -111,9 +130,21 @@ impl World {
     /// Chooses and carries out one operation, and checks everything.
     pub fn step(&mut self, choice: &mut impl Choice) {
         let op = Op::choose(choice, Outlook { clients: &self.clients, pace: self.pace });
+        let pause_ms = if let Op::Clock { ms } = op { ms } else { u64::from(self.chance.below(3)) };
+        self.happen(op, pause_ms);
+    }
+
+    /// Carries out one operation after the other; each is over when the next begins.
+    pub fn play(&mut self, script: impl IntoIterator<Item = Op>) {
+        for op in script {
+            let pause_ms = if let Op::Clock { ms } = op { ms } else { SCRIPT_PAUSE_MS };
+            self.happen(op, pause_ms);
+        }
+    }
+
+    fn happen(&mut self, op: Op, pause_ms: u64) {
         self.trace.step += 1;
         self.trace.line(self.now.mono_ms, "", &op);
-        let pause_ms = if let Op::Clock { ms } = op { ms } else { u64::from(self.chance.below(3)) };
         self.carry_out(op);
         self.advance(pause_ms);
         self.check();
@@ -131,191 +162,11 @@ impl World {
         assert!(self.servers.iter().all(|server| server.next_deadline().is_none()), "a wheel still turns");
     }
 
-    fn carry_out(&mut self, op: Op) {
-        match op {
-            Op::Message { client, class, method, parts, twist, fingerprint } => {
-                let mut writer = self.clients[client].clone();
-                let held = self.pool.held();
-                let around = self.surroundings(client, &held);
-                let bytes = writer.write(&around, class, method, &parts, twist, fingerprint);
-                self.clients[client] = writer;
-                self.send(client, bytes);
-            }
-            Op::Channel { client, number, claimed, len } => {
-                let [n0, n1] = number.to_be_bytes();
-                let [l0, l1] = (claimed as u16).to_be_bytes();
-                self.send(client, [&[n0, n1, l0, l1], &payload(len)[..]].concat());
-            }
-            Op::Repeat { client, back, times } => {
-                for bytes in self.clients[client].sent.get(back).cloned().into_iter().cycle().take(times) {
-                    self.fly(client, bytes);
-                }
-            }
-            Op::Mangle { client, back, flips, cut } => self.mangle(client, back, &flips, cut as usize),
-            Op::Raw { client, bytes } => self.fly(client, bytes),
-            Op::Peer { from, to, len } => self.peer_sends(from, to, len),
-            Op::Icmp { peer, to, kind, code, times } => (0..times).for_each(|_| self.icmp(peer, to, kind, code)),
-            Op::Clock { .. } => {}
-            Op::Wall { s } => self.wall_offset_s += s,
-            Op::Lag => self.lag_until_ms = self.now.mono_ms + LAG_MS,
-            Op::Disconnect { client } => self.disconnect(client),
-            Op::Rebind { client, to } => self.rebind(client, to),
-            Op::Close { nth } => self.close(nth),
-            Op::Configure { change } => self.configure(change),
-            Op::Restart { worker } => self.restart(worker),
-        }
-    }
-
-    fn surroundings<'a>(&'a self, client: usize, held: &'a [SocketAddr]) -> Surroundings<'a> {
-        let neighbour = &self.clients[(client + 1) % self.clients.len()];
-        let nonce = neighbour.nonces.last().cloned().unwrap_or_default();
-        Surroundings {
-            held,
-            tokens: &self.tokens,
-            neighbour: (neighbour.credential.clone(), nonce),
-            setting: &self.setting,
-            unix_s: self.now.unix_s,
-        }
-    }
-
-    fn send(&mut self, client: usize, bytes: Vec<u8>) {
-        self.clients[client].remember(bytes.clone());
-        self.fly(client, bytes);
-    }
-
-    fn fly(&mut self, client: usize, bytes: Vec<u8>) {
-        let client = &self.clients[client];
-        let leg = Leg::ToServer { from: client.sender(), bytes };
-        self.network.send(self.now.mono_ms, leg, client.is_stream());
-    }
-
-    fn mangle(&mut self, client: usize, back: usize, flips: &[u32], cut: usize) {
-        let Some(mut bytes) = self.clients[client].sent.get(back).cloned() else { return };
-        for flip in flips {
-            let at = (*flip as usize / 8) % bytes.len().max(1);
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= 1 << (flip % 8);
-            }
-        }
-        bytes.truncate(bytes.len().saturating_sub(cut));
-        self.fly(client, bytes);
-    }
-
-    /// A peer's address, and the relayed address of its family at a place.
-    fn relation(&self, peer: usize, place: Place) -> Option<(SocketAddr, SocketAddr)> {
-        let held = self.pool.held();
-        let peer = self.surroundings(0, &held).peer(peer);
-        let list = match place {
-            Place::Held(nth) => vec![*held.get(nth % held.len().max(1))?],
-            Place::Client(client) => self.clients[client].relayed.clone(),
-        };
-        list.into_iter().find(|at| at.is_ipv4() == peer.is_ipv4()).map(|at| (peer, at))
-    }
-
-    fn peer_sends(&mut self, from: usize, to: Place, len: usize) {
-        if let Some((from, to)) = self.relation(from, to) {
-            self.network.send(self.now.mono_ms, Leg::ToRelay { from, to, bytes: payload(len) }, false);
-        }
-    }
-
-    /// An ICMP error about a packet that left a relayed address.
-    fn icmp(&mut self, peer: usize, to: Place, kind: u8, code: u8) {
-        let Some((peer, at)) = self.relation(peer, to) else { return };
-        let Some((worker, id)) = self.pool.holder(at) else { return };
-        let error = IcmpError { kind, code, error_value: 1280 };
-        let mut out = [0xA5; OUT_LEN];
-        let verdict = self.servers[worker].handle_icmp(self.now, id, PeerAddr(peer), error, &mut out);
-        self.trace.line(self.now.mono_ms, "   ", &verdict);
-        let expected = self.model.icmp(self.now, at, peer, kind, code, 1280);
-        self.conclude(worker, None, Some(peer), &[], verdict, &out, &expected);
-    }
-
-    fn disconnect(&mut self, client: usize) {
-        let tuple = self.clients[client].tuple;
-        if tuple.transport.is_stream() {
-            let worker = worker_of(tuple.client.0);
-            self.model.advance(self.now);
-            self.model.end(path(&tuple), self.now.mono_ms);
-            self.servers[worker].handle_disconnect(self.now, &tuple);
-            self.drain(worker);
-            self.rebind(client, Refuge::NextPort);
-        }
-    }
-
-    fn rebind(&mut self, client: usize, to: Refuge) {
-        let old = self.clients[client].tuple.client.0;
-        let next = if old.port() > 60_000 { 2000 } else { old.port().max(1000) + 1 };
-        let held = self.pool.held();
-        let address = match to {
-            Refuge::PortZero => SocketAddr::new(old.ip(), 0),
-            Refuge::Teredo => addr("[2001:0:1::2]:4001"),
-            Refuge::SixToFour => addr("[2002:808:808::2]:4001"),
-            Refuge::Relayed(nth) if !held.is_empty() => held[nth % held.len()],
-            _ if self.model.is_home(old) => SocketAddr::new(old.ip(), next),
-            _ => SocketAddr::new(addr("5.5.9.1:1").ip(), next),
-        };
-        if self.clients.iter().all(|client| client.tuple.client.0 != address) {
-            self.clients[client].move_to(address);
-            self.clients[client].is_astray = !self.model.is_home(address);
-        }
-    }
-
-    /// The operator ends an allocation.
-    fn close(&mut self, nth: usize) {
-        let all: Vec<_> =
-            (0..2).flat_map(|w| self.servers[w].allocations().map(move |(id, a)| (w, id, a.tuple))).collect();
-        let Some(&(worker, id, tuple)) = all.get(nth % all.len().max(1)) else { return };
-        self.model.advance(self.now);
-        self.model.end(path(&tuple), self.now.mono_ms);
-        assert!(self.servers[worker].close(self.now, id), "what is there can be closed");
-        assert!(!self.servers[worker].close(self.now, id), "and only once");
-        self.drain(worker);
-    }
-
-    fn configure(&mut self, change: Change) {
-        self.setting.draining = false; // unless that is the change, it is over
-        self.setting.change(change);
-        self.config = self.setting.config(self.nonce_key);
-        self.model.advance(self.now);
-        self.model.configure(self.setting.clone());
-        self.pool.configure(&self.setting);
-        self.note_limits();
-        for worker in 0..2 {
-            self.servers[worker].configure(self.now, self.config.clone());
-            self.drain(worker);
-            self.mirrors[worker].configure(&self.setting);
-        }
-    }
-
     fn note_limits(&mut self) {
         let most = |limit: usize| if limit == 0 { usize::MAX } else { limit };
         let limits = &self.setting.limits;
         self.crowd_max.0 = self.crowd_max.0.max(most(limits.permissions_per_allocation));
         self.crowd_max.1 = self.crowd_max.1.max(most(limits.channels_per_allocation));
-    }
-
-    /// Another server takes a worker's allocations over, as after a live upgrade.
-    fn restart(&mut self, worker: usize) {
-        let old = &self.servers[worker];
-        let written = serde_json::to_string(&old.state()).expect("a state can be written");
-        let state: State = serde_json::from_str(&written).expect("and read");
-        assert_eq!(state, old.state(), "the state is read as it was written");
-        self.servers_made += 1;
-        let mut new = Server::new(self.config.clone(), self.now, self.servers_made);
-        let ids = new.restore(state).expect("the version is known");
-        assert_eq!(ids.len(), old.allocation_count(), "all are taken over");
-        for id in ids {
-            for relay in new.allocation(id).expect("taken over").relays.iter().flatten() {
-                self.pool.rename(relay.relayed.0, worker, id);
-            }
-        }
-        let mirror = Mirror::of(&new, self.now);
-        assert_eq!(mirror.nameless(self.now), self.mirrors[worker].nameless(self.now), "what goes on");
-        self.traffic.retain(|key, _| key.0 != worker);
-        self.model.advance(self.now);
-        self.model.restart(worker, |path| worker_of(path.0));
-        self.mirrors[worker] = mirror;
-        self.servers[worker] = new;
     }
 
     /// Time passes; whatever is due on the way happens when it is due.
@@ -331,11 +182,11 @@ impl World {
             }
             let wheels = if self.is_lagging() { Some(self.lag_until_ms) } else { self.next_deadline_ms() };
             let next_ms = [self.network.next_ms(), wheels].into_iter().flatten().min().unwrap_or(target_ms);
-            self.set_clock(next_ms.clamp(self.now.mono_ms, target_ms), ms);
+            self.set_clock(next_ms.clamp(self.now.mono_ms, target_ms));
         }
     }
 
-    fn set_clock(&mut self, mono_ms: u64, _: u64) {
+    fn set_clock(&mut self, mono_ms: u64) {
         let passed_s = mono_ms / 1000 - self.now.mono_ms / 1000;
         let unix_s = (self.now.unix_s + passed_s).saturating_add_signed(std::mem::take(&mut self.wall_offset_s));
         self.now = Now { mono_ms, unix_s };

@@ -1,0 +1,88 @@
+//! What the simulator has found: for each fault the shortest run that shows it, named for its
+//! symptom. The model says what must happen; a test says what did.
+
+use super::message::{self as m, Class};
+use super::op::{Op, Part, Place, Twist};
+use super::setting::Change;
+use super::world::World;
+
+fn request(client: usize, method: u16, parts: Vec<Part>) -> Op {
+    Op::Message { client, class: Class::Request, method, parts, twist: Twist::None, fingerprint: false }
+}
+
+/// The request that is challenged, and the one that meets the challenge.
+fn allocate(client: usize, mut parts: Vec<Part>) -> [Op; 2] {
+    parts.push(Part::Raw(m::REQUESTED_TRANSPORT, vec![17, 0, 0, 0]));
+    [(); 2].map(|()| request(client, m::ALLOCATE, parts.clone()))
+}
+
+fn dual() -> Vec<Part> {
+    vec![Part::Raw(m::ADDITIONAL_ADDRESS_FAMILY, vec![2, 0, 0, 0])]
+}
+
+fn channel(number: u16) -> Part {
+    let [n0, n1] = number.to_be_bytes();
+    Part::Raw(m::CHANNEL_NUMBER, vec![n0, n1, 0, 0])
+}
+
+/// A dual allocation whose IPv4 half is over and not yet freed, while IPv6 lives on.
+fn half_over(world: &mut World) {
+    let family = Part::Raw(m::REQUESTED_ADDRESS_FAMILY, vec![2, 0, 0, 0]);
+    let lifetime = Part::Raw(m::LIFETIME, 3600u32.to_be_bytes().to_vec());
+    world.play(allocate(0, dual()));
+    world.play([Op::Clock { ms: 550_000 }, request(0, m::REFRESH, vec![family, lifetime])]);
+    world.play([request(0, m::CREATE_PERMISSION, vec![Part::Peer(0)]), Op::Lag, Op::Clock { ms: 60_000 }]);
+}
+
+#[test]
+fn a_second_peer_in_a_channel_bind_counts_for_nothing() {
+    let mut world = World::calm(|setting| setting.limits.permissions_per_allocation = 1);
+    world.play(allocate(0, vec![]));
+    world.play([request(0, m::CHANNEL_BIND, vec![channel(0x4000), Part::Peer(0), Part::Peer(3)])]);
+    assert_eq!(world.trace.tally.get(&("channel_bind", 0)), Some(&1));
+}
+
+#[test]
+fn a_duplicate_of_an_allocate_makes_nothing_while_the_wheel_is_late() {
+    let mut world = World::calm(|setting| setting.limits.session_max_s = 30);
+    world.play(allocate(0, vec![]));
+    world.play([Op::Lag, Op::Clock { ms: 31_000 }, Op::Repeat { client: 0, back: 0, times: 1 }]);
+    assert_eq!(world.trace.tally.get(&("allocate", 437)), Some(&1));
+}
+
+#[test]
+fn a_retransmitted_allocate_is_not_told_of_a_relayed_address_that_is_over() {
+    let mut world = World::calm(|_| {});
+    half_over(&mut world);
+    // The two requests after the Allocate lie between.
+    world.play([Op::Repeat { client: 0, back: 2, times: 1 }]);
+    assert_eq!(world.trace.tally.get(&("allocate", 0)), Some(&2));
+}
+
+#[test]
+fn an_icmp_error_about_a_family_that_is_over_is_not_told() {
+    let mut world = World::calm(|_| {});
+    half_over(&mut world);
+    world.play([Op::Icmp { peer: 0, to: Place::Client(0), kind: 3, code: 3, times: 1 }]);
+    assert_eq!(world.trace.tally.get(&("indicate", 0)), None);
+}
+
+#[test]
+fn a_channel_to_what_became_an_own_address_is_delivered_in_process() {
+    let mut world = World::calm(|_| {});
+    world.play(allocate(0, vec![]));
+    world.play([request(0, m::CHANNEL_BIND, vec![channel(0x4000), Part::Peer(3)])]);
+    world
+        .play([Op::Configure { change: Change::Relay }, Op::Channel { client: 0, number: 0x4000, claimed: 5, len: 5 }]);
+    assert_eq!(world.trace.tally.get(&("to_relay", 0)), Some(&1));
+}
+
+#[test]
+fn a_duplicate_of_a_finished_allocate_is_known_after_a_restart() {
+    let mut world = World::calm(|_| {});
+    let over = Part::Raw(m::LIFETIME, vec![0; 4]);
+    world.play(allocate(0, vec![]));
+    world.play([request(0, m::REFRESH, vec![over]), Op::Restart { worker: 1 }]);
+    world.play([Op::Repeat { client: 0, back: 1, times: 1 }]);
+    assert_eq!(world.trace.tally.get(&("allocate", 437)), Some(&1));
+}

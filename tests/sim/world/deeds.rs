@@ -1,0 +1,194 @@
+//! How each operation is carried out.
+
+use super::super::client::{Surroundings, payload};
+use super::super::mirror::Mirror;
+use super::super::model::path;
+use super::super::network::Leg;
+use super::super::op::{Op, Place, Refuge};
+use super::super::setting::{Change, addr};
+use super::{LAG_MS, OUT_LEN, World, worker_of};
+use std::net::SocketAddr;
+use turnpike::turn::allocation::State;
+use turnpike::turn::{PeerAddr, Server};
+use turnpike::wire::attribute::IcmpError;
+
+impl World {
+    pub(super) fn carry_out(&mut self, op: Op) {
+        match op {
+            Op::Message { client, class, method, parts, twist, fingerprint } => {
+                let mut writer = self.clients[client].clone();
+                let held = self.pool.held();
+                let around = self.surroundings(client, &held);
+                let bytes = writer.write(&around, class, method, &parts, twist, fingerprint);
+                self.clients[client] = writer;
+                self.send(client, bytes);
+            }
+            Op::Channel { client, number, claimed, len } => {
+                let [n0, n1] = number.to_be_bytes();
+                let [l0, l1] = (claimed as u16).to_be_bytes();
+                self.send(client, [&[n0, n1, l0, l1], &payload(len)[..]].concat());
+            }
+            Op::Repeat { client, back, times } => {
+                for bytes in self.clients[client].sent.get(back).cloned().into_iter().cycle().take(times) {
+                    self.fly(client, bytes);
+                }
+            }
+            Op::Mangle { client, back, flips, cut } => self.mangle(client, back, &flips, cut as usize),
+            Op::Raw { client, bytes } => self.fly(client, bytes),
+            Op::Peer { from, to, len } => self.peer_sends(from, to, len),
+            Op::Icmp { peer, to, kind, code, times } => (0..times).for_each(|_| self.icmp(peer, to, kind, code)),
+            Op::Clock { .. } => {}
+            Op::Wall { s } => self.wall_offset_s += s,
+            Op::Lag => self.lag_until_ms = self.now.mono_ms + LAG_MS,
+            Op::Disconnect { client } => self.disconnect(client),
+            Op::Rebind { client, to } => self.rebind(client, to),
+            Op::Close { nth } => self.close(nth),
+            Op::Configure { change } => self.configure(change),
+            Op::Restart { worker } => self.restart(worker),
+        }
+    }
+
+    fn surroundings<'a>(&'a self, client: usize, held: &'a [SocketAddr]) -> Surroundings<'a> {
+        let neighbour = &self.clients[(client + 1) % self.clients.len()];
+        let nonce = neighbour.nonces.last().cloned().unwrap_or_default();
+        Surroundings {
+            held,
+            tokens: &self.tokens,
+            neighbour: (neighbour.credential.clone(), nonce),
+            setting: &self.setting,
+            unix_s: self.now.unix_s,
+        }
+    }
+
+    fn send(&mut self, client: usize, bytes: Vec<u8>) {
+        self.clients[client].remember(bytes.clone());
+        self.fly(client, bytes);
+    }
+
+    fn fly(&mut self, client: usize, bytes: Vec<u8>) {
+        let client = &self.clients[client];
+        let leg = Leg::ToServer { from: client.sender(), bytes };
+        self.network.send(self.now.mono_ms, leg, client.is_stream());
+    }
+
+    fn mangle(&mut self, client: usize, back: usize, flips: &[u32], cut: usize) {
+        let Some(mut bytes) = self.clients[client].sent.get(back).cloned() else { return };
+        for flip in flips {
+            let at = (*flip as usize / 8) % bytes.len().max(1);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << (flip % 8);
+            }
+        }
+        bytes.truncate(bytes.len().saturating_sub(cut));
+        self.fly(client, bytes);
+    }
+
+    /// A peer's address, and the relayed address of its family at a place.
+    fn relation(&self, peer: usize, place: Place) -> Option<(SocketAddr, SocketAddr)> {
+        let held = self.pool.held();
+        let peer = self.surroundings(0, &held).peer(peer);
+        let list = match place {
+            Place::Held(nth) => vec![*held.get(nth % held.len().max(1))?],
+            Place::Client(client) => self.clients[client].relayed.clone(),
+        };
+        list.into_iter().find(|at| at.is_ipv4() == peer.is_ipv4()).map(|at| (peer, at))
+    }
+
+    fn peer_sends(&mut self, from: usize, to: Place, len: usize) {
+        if let Some((from, to)) = self.relation(from, to) {
+            self.network.send(self.now.mono_ms, Leg::ToRelay { from, to, bytes: payload(len) }, false);
+        }
+    }
+
+    /// An ICMP error about a packet that left a relayed address.
+    fn icmp(&mut self, peer: usize, to: Place, kind: u8, code: u8) {
+        let Some((peer, at)) = self.relation(peer, to) else { return };
+        let Some((worker, id)) = self.pool.holder(at) else { return };
+        let error = IcmpError { kind, code, error_value: 1280 };
+        let mut out = [0xA5; OUT_LEN];
+        let verdict = self.servers[worker].handle_icmp(self.now, id, PeerAddr(peer), error, &mut out);
+        self.trace.line(self.now.mono_ms, "   ", &verdict);
+        let expected = self.model.icmp(self.now, at, peer, kind, code, 1280);
+        self.conclude(worker, None, Some(peer), &[], verdict, &out, &expected);
+    }
+
+    fn disconnect(&mut self, client: usize) {
+        let tuple = self.clients[client].tuple;
+        if tuple.transport.is_stream() {
+            let worker = worker_of(tuple.client.0);
+            self.model.advance(self.now);
+            self.model.end(path(&tuple), self.now.mono_ms);
+            self.servers[worker].handle_disconnect(self.now, &tuple);
+            self.drain(worker);
+            self.rebind(client, Refuge::NextPort);
+        }
+    }
+
+    fn rebind(&mut self, client: usize, to: Refuge) {
+        let old = self.clients[client].tuple.client.0;
+        let next = if old.port() > 60_000 { 2000 } else { old.port().max(1000) + 1 };
+        let held = self.pool.held();
+        let address = match to {
+            Refuge::PortZero => SocketAddr::new(old.ip(), 0),
+            Refuge::Teredo => addr("[2001:0:1::2]:4001"),
+            Refuge::SixToFour => addr("[2002:808:808::2]:4001"),
+            Refuge::Relayed(nth) if !held.is_empty() => held[nth % held.len()],
+            _ if self.model.is_home(old) => SocketAddr::new(old.ip(), next),
+            _ => SocketAddr::new(addr("5.5.9.1:1").ip(), next),
+        };
+        if self.clients.iter().all(|client| client.tuple.client.0 != address) {
+            self.clients[client].move_to(address);
+            self.clients[client].is_astray = !self.model.is_home(address);
+        }
+    }
+
+    /// The operator ends an allocation.
+    fn close(&mut self, nth: usize) {
+        let all: Vec<_> =
+            (0..2).flat_map(|w| self.servers[w].allocations().map(move |(id, a)| (w, id, a.tuple))).collect();
+        let Some(&(worker, id, tuple)) = all.get(nth % all.len().max(1)) else { return };
+        self.model.advance(self.now);
+        self.model.end(path(&tuple), self.now.mono_ms);
+        assert!(self.servers[worker].close(self.now, id), "what is there can be closed");
+        assert!(!self.servers[worker].close(self.now, id), "and only once");
+        self.drain(worker);
+    }
+
+    fn configure(&mut self, change: Change) {
+        self.setting.draining = false; // unless that is the change, it is over
+        self.setting.change(change);
+        self.config = self.setting.config(self.nonce_key);
+        self.model.advance(self.now);
+        self.model.configure(self.setting.clone());
+        self.pool.configure(&self.setting);
+        self.note_limits();
+        for worker in 0..2 {
+            self.servers[worker].configure(self.now, self.config.clone());
+            self.drain(worker);
+        }
+    }
+
+    /// Another server takes a worker's allocations over, as after a live upgrade.
+    fn restart(&mut self, worker: usize) {
+        let old = &self.servers[worker];
+        let written = serde_json::to_string(&old.state()).expect("a state can be written");
+        let state: State = serde_json::from_str(&written).expect("and read");
+        assert_eq!(state, old.state(), "the state is read as it was written");
+        self.servers_made += 1;
+        let mut new = Server::new(self.config.clone(), self.now, self.servers_made);
+        let ids = new.restore(state).expect("the version is known");
+        assert_eq!(ids.len(), old.allocation_count(), "all are taken over");
+        for id in ids {
+            for relay in new.allocation(id).expect("taken over").relays.iter().flatten() {
+                self.pool.rename(relay.relayed.0, worker, id);
+            }
+        }
+        let mirror = Mirror::of(&new, self.now);
+        assert_eq!(mirror.nameless(self.now), self.mirrors[worker].nameless(self.now), "what goes on");
+        self.traffic.retain(|key, _| key.0 != worker);
+        self.model.advance(self.now);
+        self.model.restart(worker, |path| worker_of(path.0));
+        self.mirrors[worker] = mirror;
+        self.servers[worker] = new;
+    }
+}
