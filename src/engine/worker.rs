@@ -41,8 +41,11 @@ const EVENTS: usize = 1024;
 const COMMANDS_PER_ROUND: usize = 16;
 /// Parcels taken in one round.
 const PARCELS_PER_ROUND: usize = 256;
-/// Errors taken from one socket's error queue at a time.
-const ERRORS_PER_DRAIN: usize = 32;
+/// Errors taken from one socket's error queue at a time: more than fit into it, because each one
+/// left behind fails a send.
+const ERRORS_PER_DRAIN: usize = 1024;
+/// How often a send is tried again after errors that earlier ones met.
+const SEND_RETRIES: usize = 3;
 /// The longest a worker sleeps while it has something to look after, in milliseconds.
 const NAP_MAX_MS: u64 = 1_000;
 
@@ -153,7 +156,7 @@ impl Worker {
             Kind::Relay => {
                 let key = RelayKey { index, generation };
                 if is_error {
-                    self.drain_errors(key);
+                    self.drain_errors(key, None);
                 }
                 self.read_relay(token, key);
             }
@@ -260,7 +263,6 @@ impl Worker {
             return self.stats.dropped(DropReason::SendFailed);
         }
         self.send_run(key, &[outgoing]);
-        self.drain_errors(key);
         if set(self, Fragmentation::Allowed).is_none() {
             tracing::warn!("a relayed port stays with DF set");
         }
@@ -329,7 +331,7 @@ impl Worker {
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => self.drain_errors(key),
+                Err(_) => self.drain_errors(key, None),
             }
         }
         self.again.push(token);
@@ -367,15 +369,18 @@ impl Worker {
     }
 
     /// Takes what ICMP and the kernel said about earlier datagrams and tells the client. What
-    /// one peer provoked must not fail the next send to another.
-    fn drain_errors(&mut self, key: RelayKey) {
+    /// one peer provoked must not fail the next send to another. `refused` is where the kernel
+    /// itself has just refused to send to: its own errors do not name the port.
+    fn drain_errors(&mut self, key: RelayKey, refused: Option<SocketAddr>) {
         for _ in 0..ERRORS_PER_DRAIN {
             let Some(relay) = self.relays.get(key) else { return };
             let owner = relay.owner;
             let Some(error) = sys::next_queued_error(relay.socket.as_fd()) else { return };
             let Some(icmp) = icmp_error(&error) else { continue };
+            let peer = refused.filter(|refused| error.peer.port() == 0 && refused.ip() == error.peer.ip());
+            let peer = PeerAddr(peer.unwrap_or(error.peer));
             let mut room = [0; 128];
-            match self.server.handle_icmp(self.now, owner, PeerAddr(error.peer), icmp, &mut room) {
+            match self.server.handle_icmp(self.now, owner, peer, icmp, &mut room) {
                 Verdict::Indicate { client, len } => self.indicate(client, &room[..len]),
                 Verdict::Drop(reason) => self.stats.dropped(reason),
                 _ => debug_assert!(false, "an ICMP error is indicated or dropped"),
@@ -433,7 +438,7 @@ impl Worker {
 
     /// Sends datagrams that leave through one relayed address.
     fn send_run(&mut self, key: RelayKey, mut run: &[Outgoing]) {
-        let mut drained = false;
+        let mut retries = SEND_RETRIES;
         while let Some(first) = run.first() {
             let Some(relay) = self.relays.get(key) else {
                 return run.iter().for_each(|_| self.stats.dropped(DropReason::NoAllocation));
@@ -442,21 +447,23 @@ impl Worker {
                 Ok(sent) => {
                     let (gone, rest) = run.split_at(sent);
                     gone.iter().for_each(|out| self.count_sent(Direction::ToPeer, out));
-                    (run, drained) = (rest, false);
+                    (run, retries) = (rest, SEND_RETRIES);
                 }
                 Err(error) if is_full(&error) => {
                     return run.iter().for_each(|_| self.stats.dropped(DropReason::Backpressure));
                 }
                 // The error may be that of an earlier datagram to another peer: once it is
                 // taken off the queue, this one is tried again.
-                Err(_) if !drained => {
-                    drained = true;
-                    self.drain_errors(key);
+                Err(error) if retries > 0 && error.raw_os_error() != Some(libc::EMSGSIZE) => {
+                    retries -= 1;
+                    self.drain_errors(key, None);
                 }
                 Err(error) => {
                     tracing::trace!(%error, peer = %first.to, "sending failed");
                     self.stats.dropped(DropReason::SendFailed);
-                    (run, drained) = (&run[1..], false);
+                    let refused = first.to;
+                    (run, retries) = (&run[1..], SEND_RETRIES);
+                    self.drain_errors(key, Some(refused));
                 }
             }
         }

@@ -252,7 +252,12 @@ fn read(message: &[u8]) -> Result<Delivery, Reply> {
     let peer = reply.address(attribute::XOR_PEER_ADDRESS);
     match (reply.get(attribute::DATA), reply.get(attribute::ICMP)) {
         (Some(payload), None) => Ok(Delivery::Indication(peer, payload.into())),
-        (None, Some(&[0, 0, kind, code, 0, 0, 0, 0])) => Ok(Delivery::Icmp(peer, kind, code)),
+        (None, Some(&[0, 0, kind, code, ref value @ ..])) => {
+            // RFC 8656 §18.13: the MTU, where there is one to tell.
+            let is_too_big = if peer.is_ipv4() { (kind, code) == (3, 4) } else { kind == 2 };
+            assert_eq!(value != [0; 4], is_too_big, "type {kind} code {code}: {value:?}");
+            Ok(Delivery::Icmp(peer, kind, code))
+        }
         other => panic!("a Data indication bears either DATA or ICMP: {other:?}"),
     }
 }

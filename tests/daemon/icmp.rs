@@ -110,6 +110,26 @@ fn a_dead_peer_costs_a_healthy_one_nothing() {
     server.stop();
 }
 
+// ChannelData on a stream can hold more than a datagram: the client is told as if a router had refused it.
+#[test]
+fn a_payload_that_no_datagram_holds_is_reported_once() {
+    let server = Server::start(&[]);
+    for (ip, too_long, kind, code) in [(LOOPBACK[0], 65_508, 3, 4), (LOOPBACK[1], 65_528, 2, 0)] {
+        let (mut caller, relayed) = Caller::allocated(Via::Tcp, server.addr("tcp", ip));
+        let peer = Peer::new(ip);
+        caller.bind(CHANNEL, peer.addr());
+        caller.send_on(CHANNEL, &pattern(0, too_long - 1));
+        assert_eq!(peer.receive(), (pattern(0, too_long - 1), relayed));
+        caller.send_on(CHANNEL, &pattern(0, too_long));
+        assert_eq!(caller.receive(), Delivery::Icmp(peer.addr(), kind, code), "the peer is named with its port");
+        caller.send_on(CHANNEL, b"next");
+        assert_eq!(peer.receive(), (b"next".into(), relayed));
+        peer.send(relayed, b"and back");
+        assert_eq!(caller.receive(), Delivery::Channel(CHANNEL, b"and back".into()), "and nothing before it");
+    }
+    server.stop();
+}
+
 #[test]
 fn a_client_without_permission_is_told_nothing() {
     let server = Server::start(&[]);

@@ -3,6 +3,7 @@
 use super::client::{Caller, Delivery, Payload, Peer, pattern};
 use super::link::{Stream, Via};
 use super::ports::LOOPBACK;
+use super::resources::wait_until;
 use super::server::Server;
 use crate::wire_client::{allocate, bind, binding, channel, permit, refresh, send};
 use std::net::{SocketAddr, UdpSocket};
@@ -134,6 +135,8 @@ fn streams_that_make_no_sense_do_no_harm() {
     let addr = |listener: &str| server.addr(listener, LOOPBACK[0]);
     let (caller, _) = Caller::allocated(Via::Udp, addr("udp"));
     let messages = messages(&caller, &Peer::new(LOOPBACK[0]));
+    let mut witness = Caller::new(Via::Udp, addr("udp"));
+    let before = server.files();
     let mut chance = Chance(0x0BAD_5EED);
     for number in 0..400 {
         let config = super::certificate::client(&[&rustls::version::TLS13], &[]);
@@ -151,6 +154,7 @@ fn streams_that_make_no_sense_do_no_harm() {
         // The server may hang up in the middle.
         let _ = stream.try_send(&bytes);
     }
+    wait_until(&mut witness, || server.files() == before, "all connections are closed");
     assert_serves(&server);
     server.stop();
 }

@@ -6,11 +6,12 @@ use super::inside::{Inside, Wish};
 use super::link::Via;
 use super::ports::LOOPBACK;
 use super::server::Server;
-use crate::wire_client::{bind, permit};
+use crate::wire_client::{ALICE, Client, Reply, allocate, bind, binding, permit};
 use std::net::{IpAddr, SocketAddr};
 use turnpike::engine::External;
 use turnpike::stats::Direction;
-use turnpike::turn::DropReason;
+use turnpike::turn::{DropReason, Transport};
+use turnpike::wire::attribute;
 
 /// Payloads that are tried between any two clients.
 const SIZES: [usize; 5] = [0, 1, 160, 1200, 9000];
@@ -141,6 +142,28 @@ fn a_relayed_address_without_an_owner_is_a_dead_end() {
     assert_eq!(caller.code(bind(CHANNEL + 1, service)), 403);
     caller.send_to(service, b"a service");
     wait_for_drops(&inside, DropReason::SelfPortRefused, 3, &mut caller);
+}
+
+// Where loopback is allowed, a relayed address can reach the server's own port; an allocation from there would be
+// the start of a loop.
+#[test]
+fn a_relayed_address_is_no_client() {
+    let inside = Inside::start(loopback(2));
+    let server = inside.addr(Via::Udp, LOOPBACK[0]);
+    let (mut caller, relayed) = Caller::allocated(Via::Udp, server);
+    caller.bind(CHANNEL, server);
+    let mut through = |request: Vec<u8>| {
+        caller.send_on(CHANNEL, &request);
+        match caller.receive() {
+            Delivery::Channel(CHANNEL, answer) => Reply::decode(&answer),
+            other => panic!("the server's answer comes as a peer's data: {other:?}"),
+        }
+    };
+    let mapped = through(binding().encode()).address(attribute::XOR_MAPPED_ADDRESS);
+    assert_eq!(mapped, relayed);
+    let mut account = Client::new(Client::sender(relayed, server, Transport::Udp), ALICE);
+    account.learn(&through(allocate().encode()));
+    assert_eq!(through(account.sign(allocate())).code(), 403);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::certificate;
 use super::client::{Caller, Delivery, Peer, pattern};
+use super::inside::{Inside, Wish};
 use super::link::{Link, Stream, Via};
 use super::ports::LOOPBACK;
 use super::server::Server;
@@ -16,7 +17,7 @@ const CHANNEL: u16 = 0x4000;
 const TURNS_MAX: usize = 5_000;
 
 /// Waits for what happens by itself.
-fn wait_until(witness: &mut Caller, is_so: impl Fn() -> bool, what: &str) {
+pub fn wait_until(witness: &mut Caller, is_so: impl Fn() -> bool, what: &str) {
     for _ in 0..TURNS_MAX {
         if is_so() {
             return;
@@ -58,6 +59,49 @@ fn files_and_ports_come_back() {
     wait_until(&mut witness, || server.files() == before, "the files are closed");
     let is_free = || relayed.iter().all(|addr| UdpSocket::bind(addr).is_ok());
     wait_until(&mut witness, is_free, "the ports are free");
+    server.stop();
+}
+
+/// Asks on a stream that may have to wait until it is accepted.
+fn is_answered(stream: &mut Stream, patience: Duration) -> bool {
+    stream.tcp().set_read_timeout(Some(patience)).expect("TCP takes its options");
+    match stream.read(&mut [0; 1500]) {
+        Ok(len) => len > 0,
+        Err(_) => false,
+    }
+}
+
+#[test]
+fn out_of_files_it_serves_on_and_recovers() {
+    let server = Server::with_files(60);
+    let (udp, tcp) = (server.addr("udp", LOOPBACK[0]), server.addr("tcp", LOOPBACK[0]));
+    let ask = || {
+        let mut stream = Stream::plain(tcp);
+        stream.send(&binding().encode());
+        stream
+    };
+    let (mut served, mut waiting) = (Vec::new(), Vec::new());
+    while waiting.is_empty() {
+        let mut stream = ask();
+        match is_answered(&mut stream, Duration::from_millis(500)) {
+            true => served.push(stream),
+            false => waiting.push(stream),
+        }
+        assert!(served.len() < 60, "a connection takes a file");
+    }
+    waiting.extend((0..10).map(|_| ask()));
+    // No file for a relayed address either, and the client is told so.
+    let mut caller = Caller::new(Via::Udp, udp);
+    assert_eq!(caller.code(allocate()), 508);
+    assert!(served.iter_mut().all(|stream| {
+        stream.send(&binding().encode());
+        is_answered(stream, Duration::from_secs(5))
+    }));
+    drop(served);
+    let began = Instant::now();
+    assert!(waiting.iter_mut().all(|stream| is_answered(stream, Duration::from_secs(5))));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?} until all are served", began.elapsed());
+    assert_eq!(caller.code(allocate()), 0);
     server.stop();
 }
 
@@ -163,6 +207,35 @@ fn stays_open(server: SocketAddr) {
     assert_eq!(caller.code(refresh(600)), 0);
 }
 
+// An attacker on one address may not use up what all need to come in.
+#[test]
+fn connections_that_say_nothing_are_few_for_each_source() {
+    /// As many as one address may have that have not shown what they speak.
+    const SILENT_MAX: usize = 20;
+    let server = Server::start(&[]);
+    let tcp = server.addr("tcp", LOOPBACK[0]);
+    let mut witness = Caller::new(Via::Udp, server.addr("udp", LOOPBACK[0]));
+    let mut silent: Vec<Stream> = (0..SILENT_MAX).map(|_| Stream::plain(tcp)).collect();
+    witness.echo(); // by now they are accepted
+    let mut one_more = Stream::plain(tcp);
+    assert_eq!(one_more.read_to_end(), b"", "it is closed at once");
+    // Others are served: those from elsewhere, and those who came before and now say something.
+    let elsewhere = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let source: SocketAddr = "127.0.0.2:0".parse().expect("an address");
+    elsewhere.bind(&source.into()).expect("all of 127/8 is this host");
+    elsewhere.connect(&tcp.into()).expect("the server accepts");
+    for stream in silent.iter_mut().chain([&mut Stream::Plain(elsewhere.into())]) {
+        let question = binding();
+        stream.send(&question.encode());
+        let mut room = [0; 1500];
+        let len = stream.read(&mut room).expect("the server answers");
+        assert_eq!(Reply::decode(&room[..len]).id, question.id);
+    }
+    // Those who have spoken do not count any more.
+    let (_caller, _) = Caller::allocated(Via::Tcp, tcp);
+    server.stop();
+}
+
 /// A peer sends so many datagrams to a relayed address, as fast as it can.
 fn flood(relayed: SocketAddr, packets: usize) {
     let peer = Peer::new(relayed.ip());
@@ -225,4 +298,29 @@ fn a_client_that_does_not_read_costs_little_and_nobody_else() {
         assert_eq!(deaf.receive(), Delivery::Indication(peer.addr(), b"still there?".into()));
     }
     server.stop();
+}
+
+#[test]
+fn a_worker_with_nothing_to_do_sleeps() {
+    let inside = Inside::start(Wish { workers: 2, external: Vec::new(), allow_loopback: true });
+    let rounds = || inside.total(|stats| stats.rounds.get());
+    let mut callers: Vec<_> = Via::ALL.into_iter().flat_map(|via| inside.callers(via, LOOPBACK[0], 1)).collect();
+    // One with an error to report, one whose output is stuck, one that has half a message to say.
+    let dead = SocketAddr::new(LOOPBACK[0], inside.ports.dead(0));
+    let (caller, _) = &mut callers[0];
+    caller.permit(&[dead]);
+    (0..100).for_each(|_| caller.send_to(dead, b"hello?"));
+    let (deaf, relayed) = &mut callers[2]; // after one of UDP for each worker, the first of TCP
+    deaf.permit(&[*relayed]);
+    flood(*relayed, 2_000);
+    let mut half = Stream::plain(inside.addr(Via::Tcp, LOOPBACK[0]));
+    half.send(b"\x00\x01\x00");
+    callers[0].0.echo();
+    let (mut last, _) = callers.pop().expect("there are several");
+    assert_eq!(last.poll(Duration::from_millis(300)), None, "whatever was under way has arrived");
+    let before = rounds();
+    assert_eq!(last.poll(Duration::from_secs(2)), None);
+    let turns = rounds() - before;
+    // Each worker may look at a deadline now and then.
+    assert!(turns < 20, "{turns} turns of the loop in two seconds of silence");
 }

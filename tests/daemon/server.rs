@@ -48,7 +48,7 @@ pub struct Server {
 }
 
 /// Starts the binary with a configuration for tests, and settings that win over it.
-fn spawn(scratch: &Scratch, settings: &[&str]) -> Child {
+fn spawn(scratch: &Scratch, files_max: Option<u32>, settings: &[&str]) -> Child {
     let configuration = r#"
 realm = "example.org"
 workers = 1
@@ -71,7 +71,11 @@ format = "json"
     for (name, text) in [("turnpike.toml", configuration), ("cert.pem", CERTIFICATE), ("key.pem", KEY)] {
         fs::write(scratch.0.join(name), text).expect("the scratch directory takes files");
     }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
+    let binary = env!("CARGO_BIN_EXE_turnpike");
+    let mut command = Command::new(if files_max.is_some() { "sh" } else { binary });
+    if let Some(files) = files_max {
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), binary]);
+    }
     command.arg("run").arg("-c").arg(scratch.0.join("turnpike.toml"));
     for setting in settings {
         command.args(["--set", setting]);
@@ -84,7 +88,7 @@ format = "json"
 
 /// What a server that must not start says, and how it ends.
 pub fn refused(settings: &[&str]) -> (ExitStatus, String) {
-    let mut server = Server::launch(Stretch::next(), settings);
+    let mut server = Server::launch(Stretch::next(), None, settings);
     let status = server.end();
     (status, server.log.take().join("\n"))
 }
@@ -100,14 +104,21 @@ impl Server {
     /// Starts a server that relays from a part of a stretch.
     pub fn on(ports: Stretch, range: &RangeInclusive<u16>, settings: &[&str]) -> Server {
         let relay = format!("relay.ports={}-{}", range.start(), range.end());
-        let mut server = Server::launch(ports, &[&[relay.as_str()], settings].concat());
+        let mut server = Server::launch(ports, None, &[&[relay.as_str()], settings].concat());
         server.listening = server.wait_until_serving();
         server
     }
 
-    fn launch(ports: Stretch, settings: &[&str]) -> Server {
+    /// Starts a server that may have so many files open.
+    pub fn with_files(files_max: u32) -> Server {
+        let mut server = Server::launch(Stretch::next(), Some(files_max), &[]);
+        server.listening = server.wait_until_serving();
+        server
+    }
+
+    fn launch(ports: Stretch, files_max: Option<u32>, settings: &[&str]) -> Server {
         let scratch = Scratch::new();
-        let mut child = spawn(&scratch, settings);
+        let mut child = spawn(&scratch, files_max, settings);
         let pipe = child.stderr.take().expect("the log is a pipe");
         let (sender, lines) = channel();
         std::thread::spawn(move || {

@@ -30,9 +30,6 @@ mod trace;
 use chance::{Bytes, Choice, Seeded};
 use world::World;
 
-/// Whether the library is mended where `found` has ignored tests; until then the simulator
-/// keeps clear of what leads there.
-const IS_MENDED: bool = false;
 /// Steps of a run from a seed.
 pub const STEPS: usize = 250;
 /// Steps of a run from bytes, however many there are.

@@ -9,9 +9,6 @@ use super::setting::{Change, OPEN_PEERS, PEERS};
 /// Peers that differ from reachable ones by their port alone.
 const PORTS: [usize; 5] = [12, 13, 21, 22, 1];
 
-/// Reloads that are chosen from; the last one is left out while a fault stands in its way.
-const CHANGES: usize = Change::ALL.len() - if super::IS_MENDED { 0 } else { 1 };
-
 /// A piece of a message; what only the world knows is looked up when it is carried out.
 #[derive(Clone, Debug)]
 pub enum Part {
@@ -204,11 +201,11 @@ impl Op {
             51..=54 => Op::Repeat { client, back: chance.below(6) as usize, times: chance.pick(&[1, 1, 1, 12]) },
             55 => mangle(chance, client),
             56 | 57 => icmp(chance, client, known),
-            58 if chance.one_in(2) && super::IS_MENDED => Op::Lag,
+            58 if chance.one_in(2) => Op::Lag,
             58 => Op::Raw { client, bytes: (0..chance.below(30)).map(|_| chance.below(256) as u8).collect() },
             59 if chance.one_in(2) => Op::Restart { worker: chance.below(2) as usize },
             59 => Op::Wall { s: chance.pick(&[-86_400, 86_400, -1, 1, 700, 315_000_000]) },
-            60 | 61 => Op::Configure { change: chance.pick(&Change::ALL[..CHANGES]) },
+            60 | 61 => Op::Configure { change: chance.pick(Change::ALL) },
             62 if known.holds && !chance.one_in(4) => message(chance, client, m::REFRESH, known),
             _ => leave(chance, client),
         }
@@ -373,7 +370,7 @@ fn channel_bind<C: Choice>(chance: &mut C, known: &Client) -> Vec<Part> {
     match chance.below(16) {
         0 => drop(parts.remove(0)),
         1 => drop(parts.remove(1)),
-        2 if super::IS_MENDED => parts.push(Part::Peer(peer(chance))),
+        2 => parts.push(Part::Peer(peer(chance))),
         _ => {}
     }
     parts

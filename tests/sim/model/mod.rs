@@ -149,8 +149,6 @@ struct Ended {
     at_ms: u64,
     /// When the server said so; validity is judged at look-up, so that may be later.
     noticed_ms: Option<u64>,
-    /// The server may not know: one that took over does not.
-    forgotten: bool,
 }
 
 /// The model of all workers: a path belongs to one of them, so one map is enough.
@@ -195,7 +193,7 @@ impl Model {
     /// Ends an allocation, if there is one.
     pub fn end(&mut self, path: Path, at_ms: u64) {
         if let Some(allocation) = self.allocations.remove(&path) {
-            self.ended.push(Ended { path, tid: allocation.tid, at_ms, noticed_ms: None, forgotten: false });
+            self.ended.push(Ended { path, tid: allocation.tid, at_ms, noticed_ms: None });
         }
     }
 
@@ -216,11 +214,8 @@ impl Model {
         }
     }
 
-    /// Another server goes on in place of a worker; it does not know what is over.
-    pub fn restart(&mut self, worker: usize, is_of: impl Fn(Path) -> usize) {
-        for ended in self.ended.iter_mut().filter(|ended| is_of(ended.path) == worker) {
-            ended.forgotten = true;
-        }
+    /// Another server goes on in place of a worker; it has answered no stranger yet.
+    pub fn restart(&mut self, worker: usize) {
         self.strangers.retain(|key, _| key.0 != worker);
     }
 

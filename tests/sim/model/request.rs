@@ -124,9 +124,8 @@ impl Model {
         let path = path(&from.tuple);
         let ended = self.ended.iter().find(|e| e.path == path && e.tid == r.tid);
         if let Some(ended) = ended {
-            // A server that was late to notice remembers longer; one that took over, not at all.
-            let is_remembered = now.mono_ms < ended.at_ms + TOMBSTONE_MS && !ended.forgotten;
-            if is_remembered || pool.log.is_empty() {
+            // A server that was late to notice remembers longer.
+            if now.mono_ms < ended.at_ms + TOMBSTONE_MS || pool.log.is_empty() {
                 wrong.push(437);
             }
         }
@@ -137,7 +136,7 @@ impl Model {
         let payer = self.payer(grant, client.ip());
         let (relays, missing, token) = match opened(r, &payer, &pool.log) {
             Ok(outcome) => outcome,
-            Err(codes) => return Reply { may_change: true, ..Reply::error(r, &codes) },
+            Err(code) => return Reply { may_change: true, ..Reply::error(r, &[code]) },
         };
         let session_end_ms = self.session_end_ms(now, grant);
         let until_ms = self.end_ms(now, r, session_end_ms);
@@ -331,7 +330,7 @@ type Outcome = ([Option<SocketAddr>; 2], Option<(u8, u16)>, Option<[u8; 8]>);
 
 /// What came of asking for ports, after a look at whether the right ones were asked for and
 /// the right account was charged, once.
-fn opened(r: &Reading, payer: &str, log: &[Asked]) -> Result<Outcome, Vec<u16>> {
+fn opened(r: &Reading, payer: &str, log: &[Asked]) -> Result<Outcome, u16> {
     let kind = match (r.get(m::RESERVATION_TOKEN), r.get(m::EVEN_PORT)) {
         (Some(token), _) => PortKind::Reserved(token.try_into().expect("checked")),
         (None, Some([byte])) if byte & 0x80 != 0 => PortKind::EvenAndReserve,
@@ -360,7 +359,9 @@ fn opened(r: &Reading, payer: &str, log: &[Asked]) -> Result<Outcome, Vec<u16>> 
     let stopped = refused.last().is_some_and(|refusal| refusal.1 == 486);
     assert!(log.len() == families.len() || stopped, "ports asked for: {log:?}");
     match (relays, refused.first()) {
-        ([None, None], _) => Err(refused.iter().map(|refusal| refusal.1).collect()),
+        // That there is no IPv4 at all says less than why there is no IPv6 either.
+        ([None, None], Some(&(_, 440))) => Err(refused.last().expect("one at least").1),
+        ([None, None], _) => Err(refused.first().expect("one at least").1),
         (_, Some(&(family, code))) => Ok((relays, Some((family as u8 + 1, code)), token)),
         (_, None) => Ok((relays, None, token)),
     }

@@ -186,8 +186,7 @@ impl World {
         let mirror = Mirror::of(&new, self.now);
         assert_eq!(mirror.nameless(self.now), self.mirrors[worker].nameless(self.now), "what goes on");
         self.traffic.retain(|key, _| key.0 != worker);
-        self.model.advance(self.now);
-        self.model.restart(worker, |path| worker_of(path.0));
+        self.model.restart(worker);
         self.mirrors[worker] = mirror;
         self.servers[worker] = new;
     }
