@@ -103,7 +103,8 @@ fn messages() -> Vec<Vec<u8>> {
     let mut messages: Vec<_> = VECTORS.iter().map(|text| unhex(text)).collect();
     let tid = *b"twelve bytes";
     let key = m::long_term_key(m::Algorithm::Md5, b"alice", b"example.org", b"wonder");
-    let shapes: [(Class, u16, &[(u16, &[u8])]); 7] = [
+    type Shape<'a> = (Class, u16, &'a [(u16, &'a [u8])]);
+    let shapes: [Shape<'_>; 7] = [
         (Class::Request, m::BINDING, &[]),
         (Class::Request, m::ALLOCATE, &[(m::REQUESTED_TRANSPORT, &[17, 0, 0, 0]), (m::EVEN_PORT, &[0x80])]),
         (Class::Request, m::REFRESH, &[(m::LIFETIME, &[0, 0, 2, 88]), (m::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0])]),

@@ -8,16 +8,16 @@ use turnpike::turn::{FiveTuple, Sender};
 /// What is under way.
 #[derive(Clone, Debug)]
 pub enum Leg {
-    ToServer {
+    Server {
         from: Sender,
         bytes: Vec<u8>,
     },
-    ToClient {
+    Client {
         to: FiveTuple,
         bytes: Vec<u8>,
     },
     /// From a peer to a relayed address.
-    ToRelay {
+    Relay {
         from: SocketAddr,
         to: SocketAddr,
         bytes: Vec<u8>,

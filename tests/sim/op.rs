@@ -127,7 +127,17 @@ pub enum Op {
         code: u8,
         times: usize,
     },
+    /// The moment at which something ends, or the millisecond before or after: all that may end
+    /// is tried at once.
+    Brink {
+        nth: usize,
+        side: u64,
+    },
     Clock {
+        ms: u64,
+    },
+    /// Everyone who holds an allocation refreshes it, for a long pause.
+    Nap {
         ms: u64,
     },
     Wall {
@@ -197,7 +207,9 @@ impl Op {
             14..=19 => send(chance, client, known),
             20..=28 => channel(chance, client, known),
             29..=35 => Op::Peer { from: familiar(chance, known), to: place(chance, client), len: length(chance) },
-            36..=50 => Op::Clock { ms: pause(chance, outlook.pace) },
+            36 => Op::Brink { nth: chance.below(8) as usize, side: u64::from(chance.below(3)) },
+            37 if outlook.pace != Pace::Calls => Op::Nap { ms: chance.pick(&[299_000, 599_000, 600_000, 900_000]) },
+            37..=50 => Op::Clock { ms: pause(chance, outlook.pace) },
             51..=54 => Op::Repeat { client, back: chance.below(6) as usize, times: chance.pick(&[1, 1, 1, 12]) },
             55 => mangle(chance, client),
             56 | 57 => icmp(chance, client, known),

@@ -113,7 +113,7 @@ impl Pool {
             return Err(PortError::Family);
         }
         let fits = |addr: &SocketAddr| {
-            let even = addr.port() % 2 == 0;
+            let even = addr.port().is_multiple_of(2);
             self.is_free(now, *addr)
                 && match ask.kind {
                     PortKind::Even => even,

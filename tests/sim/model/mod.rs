@@ -235,6 +235,19 @@ impl Model {
         }
     }
 
+    /// When something of an allocation ends, and of which; the first ends first.
+    pub fn ends(&self) -> Vec<(u64, Path)> {
+        let ends = |(path, a): (&Path, &Allocation)| {
+            let relays = a.relays.iter().flatten().map(|relay| relay.1);
+            let ends = relays.chain(a.permissions.values().copied()).chain(a.channels.values().map(|c| c.1));
+            ends.map(|end_ms| (end_ms, *path)).collect::<Vec<_>>()
+        };
+        let mut ends: Vec<_> = self.allocations.iter().flat_map(ends).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends
+    }
+
     /// Whether a client may come from here.
     pub fn is_home(&self, client: SocketAddr) -> bool {
         let refused = client.port() == 0 || policy::is_refused_source(client.ip());

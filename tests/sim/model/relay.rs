@@ -28,7 +28,7 @@ impl Model {
         };
         let Some(allocation) = self.allocations.get(&path) else { return Expected::Silence(NOTHING_THERE) };
         match allocation.channels.get(&number) {
-            Some(&(peer, _)) => self.to_peer(now, path, peer, payload, false),
+            Some(&(peer, _)) => self.relay_to_peer(now, path, peer, payload, false),
             // A channel of a family that is over may not be freed yet.
             None if allocation.relays.contains(&None) => Expected::Silence(NOTHING_THERE),
             None => Expected::Silence(&[DropReason::NoChannel]),
@@ -64,10 +64,17 @@ impl Model {
         // wherever the client's side is a stream.
         let heeded = from.tuple.transport != Transport::Udp || (peer.is_ipv4() && from.tuple.client.0.is_ipv4());
         let dont_fragment = heeded && r.get(m::DONT_FRAGMENT).is_some();
-        self.to_peer(now, path(&from.tuple), peer, payload, dont_fragment)
+        self.relay_to_peer(now, path(&from.tuple), peer, payload, dont_fragment)
     }
 
-    fn to_peer(&mut self, now: Now, path: Path, peer: SocketAddr, payload: &[u8], dont_fragment: bool) -> Expected {
+    fn relay_to_peer(
+        &mut self,
+        now: Now,
+        path: Path,
+        peer: SocketAddr,
+        payload: &[u8],
+        dont_fragment: bool,
+    ) -> Expected {
         let rate = self.setting.limits.bytes_per_second;
         let own = policy::judge_peer(&self.setting, peer) == Peer::Own;
         let allocation = self.allocations.get_mut(&path).expect("the caller has found it");
@@ -137,7 +144,7 @@ impl Model {
     ) -> Expected {
         let r = match m::read(bytes) {
             Ok(reading) => reading,
-            Err(reason) if reason == DropReason::Fingerprint => {
+            Err(DropReason::Fingerprint) => {
                 return Expected::Silence(&[DropReason::Fingerprint]);
             }
             Err(_) => return Expected::Silence(&[DropReason::Malformed]),

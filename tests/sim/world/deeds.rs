@@ -1,27 +1,23 @@
 //! How each operation is carried out.
 
 use super::super::client::{Surroundings, payload};
+use super::super::message::{self as m, Class};
 use super::super::mirror::Mirror;
-use super::super::model::path;
+use super::super::model::{Allocation, path};
 use super::super::network::Leg;
-use super::super::op::{Op, Place, Refuge};
+use super::super::op::{Op, Part, Place, Refuge, Twist};
 use super::super::setting::{Change, addr};
 use super::{LAG_MS, OUT_LEN, World, worker_of};
 use std::net::SocketAddr;
 use turnpike::turn::allocation::State;
-use turnpike::turn::{PeerAddr, Server};
+use turnpike::turn::{ClientAddr, FiveTuple, PeerAddr, Sender, Server};
 use turnpike::wire::attribute::IcmpError;
 
 impl World {
     pub(super) fn carry_out(&mut self, op: Op) {
         match op {
             Op::Message { client, class, method, parts, twist, fingerprint } => {
-                let mut writer = self.clients[client].clone();
-                let held = self.pool.held();
-                let around = self.surroundings(client, &held);
-                let bytes = writer.write(&around, class, method, &parts, twist, fingerprint);
-                self.clients[client] = writer;
-                self.send(client, bytes);
+                self.message(client, class, method, &parts, twist, fingerprint);
             }
             Op::Channel { client, number, claimed, len } => {
                 let [n0, n1] = number.to_be_bytes();
@@ -38,6 +34,8 @@ impl World {
             Op::Peer { from, to, len } => self.peer_sends(from, to, len),
             Op::Icmp { peer, to, kind, code, times } => (0..times).for_each(|_| self.icmp(peer, to, kind, code)),
             Op::Clock { .. } => {}
+            Op::Nap { ms } => self.nap(ms),
+            Op::Brink { nth, side } => self.brink(nth, side),
             Op::Wall { s } => self.wall_offset_s += s,
             Op::Lag => self.lag_until_ms = self.now.mono_ms + LAG_MS,
             Op::Disconnect { client } => self.disconnect(client),
@@ -46,6 +44,14 @@ impl World {
             Op::Configure { change } => self.configure(change),
             Op::Restart { worker } => self.restart(worker),
         }
+    }
+
+    fn message(&mut self, client: usize, class: Class, method: u16, parts: &[Part], twist: Twist, fingerprint: bool) {
+        let mut writer = self.clients[client].clone();
+        let held = self.pool.held();
+        let bytes = writer.write(&self.surroundings(client, &held), class, method, parts, twist, fingerprint);
+        self.clients[client] = writer;
+        self.send(client, bytes);
     }
 
     fn surroundings<'a>(&'a self, client: usize, held: &'a [SocketAddr]) -> Surroundings<'a> {
@@ -67,7 +73,7 @@ impl World {
 
     fn fly(&mut self, client: usize, bytes: Vec<u8>) {
         let client = &self.clients[client];
-        let leg = Leg::ToServer { from: client.sender(), bytes };
+        let leg = Leg::Server { from: client.sender(), bytes };
         self.network.send(self.now.mono_ms, leg, client.is_stream());
     }
 
@@ -96,7 +102,42 @@ impl World {
 
     fn peer_sends(&mut self, from: usize, to: Place, len: usize) {
         if let Some((from, to)) = self.relation(from, to) {
-            self.network.send(self.now.mono_ms, Leg::ToRelay { from, to, bytes: payload(len) }, false);
+            self.network.send(self.now.mono_ms, Leg::Relay { from, to, bytes: payload(len) }, false);
+        }
+    }
+
+    fn nap(&mut self, ms: u64) {
+        let lifetime = [Part::Raw(m::LIFETIME, 3600u32.to_be_bytes().to_vec())];
+        for client in 0..self.clients.len() {
+            if self.clients[client].holds {
+                self.message(client, Class::Request, m::REFRESH, &lifetime, Twist::None, false);
+            }
+        }
+        self.advance(ms);
+    }
+
+    /// Goes to where something of an allocation ends, and tries all that the allocation allows.
+    fn brink(&mut self, nth: usize, side: u64) {
+        self.model.advance(self.now);
+        let ends = self.model.ends();
+        let Some(&(end_ms, path)) = ends.get(nth % ends.len().max(1)) else { return };
+        let before = self.model.allocations[&path].clone();
+        let tuple = FiveTuple { client: ClientAddr(path.0), server: path.1, transport: path.2 };
+        self.advance((end_ms + side).saturating_sub(self.now.mono_ms + 1));
+        for (number, (peer, _)) in &before.channels {
+            let [n0, n1] = number.to_be_bytes();
+            self.client_says(&Sender { tuple, link: before.link }, &[n0, n1, 0, 1, 0xC0]);
+            self.peer_tries(&before, *peer);
+        }
+        for ip in before.permissions.keys() {
+            self.peer_tries(&before, SocketAddr::new(*ip, 7777));
+        }
+    }
+
+    /// A peer's datagram that arrives at once.
+    fn peer_tries(&mut self, allocation: &Allocation, peer: SocketAddr) {
+        if let Some((at, _)) = allocation.relays[usize::from(peer.is_ipv6())] {
+            self.peer_says(peer, at, b"?");
         }
     }
 

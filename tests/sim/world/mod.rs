@@ -214,13 +214,13 @@ impl World {
 
     fn arrive(&mut self, leg: Leg) {
         match leg {
-            Leg::ToServer { from, bytes } => self.from_client(&from, &bytes),
-            Leg::ToClient { to, bytes } => self.to_client(to, &bytes),
-            Leg::ToRelay { from, to, bytes } => self.from_peer(from, to, &bytes),
+            Leg::Server { from, bytes } => self.client_says(&from, &bytes),
+            Leg::Client { to, bytes } => self.tell_client(to, &bytes),
+            Leg::Relay { from, to, bytes } => self.peer_says(from, to, &bytes),
         }
     }
 
-    fn from_client(&mut self, from: &Sender, bytes: &[u8]) {
+    fn client_says(&mut self, from: &Sender, bytes: &[u8]) {
         let worker = worker_of(from.tuple.client.0);
         self.pool.log.clear();
         let mut out = [0xA5; OUT_LEN];
@@ -231,7 +231,7 @@ impl World {
         self.conclude(worker, Some(from), None, bytes, verdict, &out, &expected);
     }
 
-    fn from_peer(&mut self, from: SocketAddr, at: SocketAddr, bytes: &[u8]) {
+    fn peer_says(&mut self, from: SocketAddr, at: SocketAddr, bytes: &[u8]) {
         let Some((worker, id)) = self.pool.holder(at) else { return };
         let verdict = self.servers[worker].handle_peer(self.now, id, PeerAddr(from), bytes.len());
         self.trace.line(self.now.mono_ms, "   ", &verdict);
@@ -282,22 +282,22 @@ impl World {
                 let relay = allocation.relay(peer.family(), now_ms).expect("it was live");
                 let (to, bytes) = (relay.relayed.0, act.bytes[payload].to_vec());
                 if self.chance.one_in(2) {
-                    self.network.send(now_ms, Leg::ToRelay { from: peer.0, to, bytes }, false); // an echo
+                    self.network.send(now_ms, Leg::Relay { from: peer.0, to, bytes }, false); // an echo
                 }
             }
             Verdict::ToRelay { from, to, payload, .. } => {
                 let bytes = act.bytes[payload].to_vec();
-                self.from_peer(from.0, to.0, &bytes);
+                self.peer_says(from.0, to.0, &bytes);
             }
             Verdict::ToClient { via, framing, .. } => {
                 let to = self.servers[act.worker].allocation(via).expect("it was there").tuple;
                 let is_stream = to.transport.is_stream();
-                self.network.send(now_ms, Leg::ToClient { to, bytes: frame(framing, act.bytes, is_stream) }, is_stream);
+                self.network.send(now_ms, Leg::Client { to, bytes: frame(framing, act.bytes, is_stream) }, is_stream);
             }
             Verdict::Reply { len, .. } => {
                 self.trace.bytes(&act.out[..len]);
                 if let Some(from) = act.from {
-                    let leg = Leg::ToClient { to: from.tuple, bytes: act.out[..len].to_vec() };
+                    let leg = Leg::Client { to: from.tuple, bytes: act.out[..len].to_vec() };
                     self.network.send(now_ms, leg, from.tuple.transport.is_stream());
                 }
             }
@@ -305,7 +305,7 @@ impl World {
         }
     }
 
-    fn to_client(&mut self, to: FiveTuple, bytes: &[u8]) {
+    fn tell_client(&mut self, to: FiveTuple, bytes: &[u8]) {
         let Some(client) = self.clients.iter_mut().find(|client| client.tuple == to) else { return };
         let Ok(answer) = m::read(bytes) else { return };
         client.learn(&answer);
