@@ -29,6 +29,8 @@ const READS_PER_ROUND: usize = 4;
 const UNREADY_MAX: usize = 200;
 /// Those of one source address (/32, /56).
 const UNREADY_PER_SOURCE_MAX: usize = 20;
+/// How often that is logged, in milliseconds.
+const COMPLAINT_MS: u64 = 10_000;
 /// How long accepting rests after the process ran out of files, in milliseconds.
 const ACCEPT_REST_MS: u64 = 100;
 
@@ -61,6 +63,8 @@ pub(super) struct Clients {
     unready_total: usize,
     /// Until when nothing is accepted.
     rest_until_ms: u64,
+    /// When that was last logged.
+    complained_ms: u64,
 }
 
 /// The link of a connection: never that of a UDP listener, which is a small number.
@@ -82,6 +86,7 @@ impl Clients {
             unready: HashMap::new(),
             unready_total: 0,
             rest_until_ms: 0,
+            complained_ms: 0,
         }
     }
 
@@ -161,6 +166,13 @@ impl Clients {
         Ok(())
     }
 
+    fn flush(&mut self, index: u32) {
+        let Clients { slots, spare, .. } = self;
+        if let Some(connection) = slots.get_mut(index as usize).and_then(|slot| slot.connection.as_mut()) {
+            connection.flush(spare);
+        }
+    }
+
     fn remove(&mut self, index: u32, registry: &Registry) -> Option<Connection> {
         let slot = self.slots.get_mut(index as usize)?;
         let mut connection = slot.connection.take()?;
@@ -199,7 +211,10 @@ impl Worker {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                    tracing::warn!(%error, listener = %listener.addr, "accepting rests; raise LimitNOFILE");
+                    if self.now.mono_ms >= self.clients.complained_ms + COMPLAINT_MS {
+                        tracing::warn!(%error, listener = %listener.addr, "accepting rests; raise LimitNOFILE");
+                        self.clients.complained_ms = self.now.mono_ms;
+                    }
                     self.clients.rest_until_ms = self.now.mono_ms + ACCEPT_REST_MS;
                     return;
                 }
@@ -381,6 +396,8 @@ impl Worker {
         if self.clients.get_mut(index, generation).is_none() {
             return;
         }
+        // Whoever closed their own side only still waits for the answer.
+        self.clients.flush(index);
         let Some(connection) = self.clients.remove(index, self.poll.registry()) else { return };
         self.stats.connections.set(self.clients.len() as u64);
         self.server.handle_disconnect(self.now, &connection.tuple);

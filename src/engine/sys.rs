@@ -216,8 +216,6 @@ pub struct QueuedError {
     pub origin: ErrorOrigin,
     /// ICMP type and code, when it came by ICMP.
     pub icmp: (u8, u8),
-    /// The errno it stands for.
-    pub errno: i32,
     /// The MTU, when the datagram was too big.
     pub mtu: u32,
 }
@@ -264,7 +262,7 @@ pub fn next_queued_error(socket: BorrowedFd<'_>) -> Option<QueuedError> {
                     _ => ErrorOrigin::Local,
                 };
                 let icmp = (error.ee_type, error.ee_code);
-                return Some(QueuedError { peer, origin, icmp, errno: error.ee_errno as i32, mtu: error.ee_info });
+                return Some(QueuedError { peer, origin, icmp, mtu: error.ee_info });
             }
             message = libc::CMSG_NXTHDR(&header, message);
         }

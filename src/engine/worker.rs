@@ -41,11 +41,10 @@ const EVENTS: usize = 1024;
 const COMMANDS_PER_ROUND: usize = 16;
 /// Parcels taken in one round.
 const PARCELS_PER_ROUND: usize = 256;
-/// Errors taken from one socket's error queue at a time: more than fit into it, because each one
-/// left behind fails a send.
-const ERRORS_PER_DRAIN: usize = 1024;
-/// How often a send is tried again after errors that earlier ones met.
-const SEND_RETRIES: usize = 3;
+/// Errors taken from one socket's error queue at a time.
+const ERRORS_PER_DRAIN: usize = 256;
+/// How often a send is tried again at once: errors that earlier ones met may still come in.
+const SEND_RETRIES: usize = 2;
 /// The longest a worker sleeps while it has something to look after, in milliseconds.
 const NAP_MAX_MS: u64 = 1_000;
 
@@ -156,7 +155,7 @@ impl Worker {
             Kind::Relay => {
                 let key = RelayKey { index, generation };
                 if is_error {
-                    self.drain_errors(key, None);
+                    self.drain_errors(key);
                 }
                 self.read_relay(token, key);
             }
@@ -331,7 +330,9 @@ impl Worker {
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => self.drain_errors(key, None),
+                Err(_) => {
+                    self.drain_errors(key);
+                }
             }
         }
         self.again.push(token);
@@ -368,23 +369,28 @@ impl Worker {
         }
     }
 
-    /// Takes what ICMP and the kernel said about earlier datagrams and tells the client. What
-    /// one peer provoked must not fail the next send to another. `refused` is where the kernel
-    /// itself has just refused to send to: its own errors do not name the port.
-    fn drain_errors(&mut self, key: RelayKey, refused: Option<SocketAddr>) {
+    /// Takes what ICMP said about earlier datagrams and tells the client. Returns the MTU that
+    /// the kernel itself refused one for: it does not say to which port that went.
+    fn drain_errors(&mut self, key: RelayKey) -> u32 {
+        let mut mtu = 0;
         for _ in 0..ERRORS_PER_DRAIN {
-            let Some(relay) = self.relays.get(key) else { return };
-            let owner = relay.owner;
-            let Some(error) = sys::next_queued_error(relay.socket.as_fd()) else { return };
-            let Some(icmp) = icmp_error(&error) else { continue };
-            let peer = refused.filter(|refused| error.peer.port() == 0 && refused.ip() == error.peer.ip());
-            let peer = PeerAddr(peer.unwrap_or(error.peer));
-            let mut room = [0; 128];
-            match self.server.handle_icmp(self.now, owner, peer, icmp, &mut room) {
-                Verdict::Indicate { client, len } => self.indicate(client, &room[..len]),
-                Verdict::Drop(reason) => self.stats.dropped(reason),
-                _ => debug_assert!(false, "an ICMP error is indicated or dropped"),
+            let Some(relay) = self.relays.get(key) else { break };
+            let Some(error) = sys::next_queued_error(relay.socket.as_fd()) else { break };
+            match error.origin {
+                ErrorOrigin::Local => mtu = error.mtu,
+                ErrorOrigin::Icmp => self.report(key, error.peer, icmp_error(&error)),
             }
+        }
+        mtu
+    }
+
+    fn report(&mut self, key: RelayKey, peer: SocketAddr, error: IcmpError) {
+        let Some(relay) = self.relays.get(key) else { return };
+        let mut room = [0; 128];
+        match self.server.handle_icmp(self.now, relay.owner, PeerAddr(peer), error, &mut room) {
+            Verdict::Indicate { client, len } => self.indicate(client, &room[..len]),
+            Verdict::Drop(reason) => self.stats.dropped(reason),
+            _ => debug_assert!(false, "an ICMP error is indicated or dropped"),
         }
     }
 
@@ -452,18 +458,19 @@ impl Worker {
                 Err(error) if is_full(&error) => {
                     return run.iter().for_each(|_| self.stats.dropped(DropReason::Backpressure));
                 }
-                // The error may be that of an earlier datagram to another peer: once it is
-                // taken off the queue, this one is tried again.
-                Err(error) if retries > 0 && error.raw_os_error() != Some(libc::EMSGSIZE) => {
-                    retries -= 1;
-                    self.drain_errors(key, None);
-                }
+                // The error may be that of an earlier datagram to another peer. The failed call
+                // has taken it off the socket, so this one is tried again at once: to drain the
+                // error queue before that would put the next error in its place.
+                Err(_) if retries > 0 => retries -= 1,
                 Err(error) => {
                     tracing::trace!(%error, peer = %first.to, "sending failed");
                     self.stats.dropped(DropReason::SendFailed);
                     let refused = first.to;
                     (run, retries) = (&run[1..], SEND_RETRIES);
-                    self.drain_errors(key, Some(refused));
+                    let mtu = self.drain_errors(key);
+                    if error.raw_os_error() == Some(libc::EMSGSIZE) {
+                        self.report(key, refused, too_big(refused, mtu));
+                    }
                 }
             }
         }
@@ -575,19 +582,15 @@ fn is_full(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// The error as the client is told it: as ICMP said, or as a router would have (RFC 8656 §18.13).
-fn icmp_error(error: &QueuedError) -> Option<IcmpError> {
-    let v4 = error.peer.is_ipv4();
-    match (error.origin, error.errno) {
-        (ErrorOrigin::Icmp, _) => {
-            let (kind, code) = error.icmp;
-            let too_big = if v4 { (kind, code) == (3, 4) } else { kind == 2 };
-            Some(IcmpError { kind, code, error_value: if too_big { error.mtu } else { 0 } })
-        }
-        (ErrorOrigin::Local, libc::EMSGSIZE) => {
-            let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
-            Some(IcmpError { kind, code, error_value: error.mtu })
-        }
-        (ErrorOrigin::Local, _) => None,
-    }
+/// The error as ICMP told it (RFC 8656 §18.13).
+fn icmp_error(error: &QueuedError) -> IcmpError {
+    let (kind, code) = error.icmp;
+    let is_too_big = if error.peer.is_ipv4() { (kind, code) == (3, 4) } else { kind == 2 };
+    IcmpError { kind, code, error_value: if is_too_big { error.mtu } else { 0 } }
+}
+
+/// What a router would say about a datagram that this host refused to send.
+fn too_big(peer: SocketAddr, mtu: u32) -> IcmpError {
+    let (kind, code) = if peer.is_ipv4() { (3, 4) } else { (2, 0) };
+    IcmpError { kind, code, error_value: mtu }
 }

@@ -200,11 +200,14 @@ impl Server {
         if !allocation.permissions.allows(from.ip(), now.mono_ms) {
             return Verdict::Drop(DropReason::NoPermission);
         }
-        let (framing, header_len) = match allocation.channels.by_peer(from, now.mono_ms) {
-            Some(channel) => (Framing::ChannelData(channel.number), channel::HEADER_LEN),
-            None => (Framing::DataIndication(from), stun::data_indication_header_len(from.0)),
+        let (framing, framed_len) = match allocation.channels.by_peer(from, now.mono_ms) {
+            Some(channel) => (Framing::ChannelData(channel.number), channel::HEADER_LEN + len),
+            None => {
+                let header_len = stun::data_indication_header_len(from.0);
+                (Framing::DataIndication(from), header_len + wire::padded(len))
+            }
         };
-        if header_len + wire::padded(len) > DATAGRAM_LEN_MAX {
+        if framed_len > DATAGRAM_LEN_MAX && !allocation.tuple.transport.is_stream() {
             return Verdict::Drop(DropReason::Oversize);
         }
         if rate != 0 && !allocation.rates[TO_CLIENT].take(now.mono_ms, rate, rate, len as u64) {

@@ -248,3 +248,15 @@ fn a_stream_that_is_no_stun_is_closed_at_once() {
     }
     server.stop();
 }
+
+// Some clients close their own side with the last request, and still wait for its answer.
+#[test]
+fn a_half_closed_stream_still_gets_its_answer() {
+    let server = Server::start(&[]);
+    let mut stream = Stream::plain(server.addr("tcp", LOOPBACK[0]));
+    let question = binding();
+    stream.send(&question.encode());
+    stream.tcp().shutdown(std::net::Shutdown::Write).expect("the stream is open");
+    assert_eq!(Reply::decode(&stream.read_to_end()).id, question.id);
+    server.stop();
+}

@@ -98,12 +98,12 @@ impl Model {
             return Expected::Silence(&[DropReason::NoPermission]);
         }
         let channel = allocation.channels.iter().find(|(_, (peer, _))| *peer == from).map(|(number, _)| *number);
-        let header = match (channel, from.is_ipv4()) {
-            (Some(_), _) => 4,
-            (None, true) => 20 + 12 + 4,
-            (None, false) => 20 + 24 + 4,
+        let framed = match (channel, from.is_ipv4()) {
+            (Some(_), _) => 4 + len,
+            (None, true) => 20 + 12 + 4 + len.div_ceil(4) * 4,
+            (None, false) => 20 + 24 + 4 + len.div_ceil(4) * 4,
         };
-        if header + len.div_ceil(4) * 4 > DATAGRAM_LEN_MAX {
+        if to.2 == Transport::Udp && framed > DATAGRAM_LEN_MAX {
             return Expected::Silence(&[DropReason::Oversize]);
         }
         if rate != 0 && !allocation.rates[1].take(now, rate, rate, len as u64) {
