@@ -9,7 +9,7 @@ use super::policy::{self, Reach};
 use super::quota::Unverified;
 use super::{
     AllocationId, ClientId, Config, DropReason, EndReason, Event, FiveTuple, Framing, Now, PeerAddr, Ports, Sender,
-    Verdict,
+    Transport, Verdict,
 };
 use crate::wire::attribute::{self, Family, IcmpError};
 use crate::wire::channel::{self, ChannelData};
@@ -207,7 +207,7 @@ impl Server {
                 (Framing::DataIndication(from), header_len + wire::padded(len))
             }
         };
-        if framed_len > DATAGRAM_LEN_MAX && !allocation.tuple.transport.is_stream() {
+        if framed_len > framed_len_max(&framing, allocation.tuple.transport) {
             return Verdict::Drop(DropReason::Oversize);
         }
         if rate != 0 && !allocation.rates[TO_CLIENT].take(now.mono_ms, rate, rate, len as u64) {
@@ -388,6 +388,15 @@ impl Server {
             age_ms: now.mono_ms.saturating_sub(allocation.created_ms),
         });
         true
+    }
+}
+
+/// Longest frame toward a client: a datagram on UDP; on a stream what the 16 bits of a length say.
+fn framed_len_max(framing: &Framing, transport: Transport) -> usize {
+    match framing {
+        _ if !transport.is_stream() => DATAGRAM_LEN_MAX,
+        Framing::ChannelData(_) => channel::HEADER_LEN + 0xFFFF,
+        Framing::DataIndication(_) => stun::HEADER_LEN + 0xFFFC,
     }
 }
 

@@ -86,3 +86,14 @@ fn a_duplicate_of_a_finished_allocate_is_known_after_a_restart() {
     world.play([Op::Repeat { client: 0, back: 1, times: 1 }]);
     assert_eq!(world.trace.tally.get(&("allocate", 437)), Some(&1));
 }
+
+#[test]
+fn the_longest_datagram_of_a_peer_does_not_wrap_the_length_of_a_message() {
+    let mut world = World::calm(|_| {});
+    // A client on a stream, where no datagram sets a limit, and a peer whose address is long.
+    world.play(allocate(2, dual()));
+    world.play([request(2, m::CREATE_PERMISSION, vec![Part::Peer(4)])]);
+    world.play([65_504, 65_505, 65_527].map(|len| Op::Peer { from: 4, to: Place::Client(2), len }));
+    assert_eq!(world.trace.tally.get(&("to_client", 0)), Some(&1));
+    assert_eq!(world.trace.tally.get(&("oversize", 0)), Some(&2));
+}

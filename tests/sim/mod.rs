@@ -31,7 +31,7 @@ use chance::{Bytes, Choice, Seeded};
 use world::World;
 
 /// Steps of a run from a seed.
-pub const STEPS: usize = 250;
+pub const STEPS: usize = 300;
 /// Steps of a run from bytes, however many there are.
 const STEPS_MAX: usize = 400;
 

@@ -207,9 +207,11 @@ impl Op {
             14..=19 => send(chance, client, known),
             20..=28 => channel(chance, client, known),
             29..=35 => Op::Peer { from: familiar(chance, known), to: place(chance, client), len: length(chance) },
-            36 => Op::Brink { nth: chance.below(8) as usize, side: u64::from(chance.below(3)) },
-            37 if outlook.pace != Pace::Calls => Op::Nap { ms: chance.pick(&[299_000, 599_000, 600_000, 900_000]) },
-            37..=50 => Op::Clock { ms: pause(chance, outlook.pace) },
+            36 if chance.one_in(2) => Op::Brink { nth: chance.below(8) as usize, side: u64::from(chance.below(3)) },
+            37 if outlook.pace != Pace::Calls && chance.one_in(2) => {
+                Op::Nap { ms: chance.pick(&[299_000, 599_000, 600_000, 900_000]) }
+            }
+            36..=50 => Op::Clock { ms: pause(chance, outlook.pace) },
             51..=54 => Op::Repeat { client, back: chance.below(6) as usize, times: chance.pick(&[1, 1, 1, 12]) },
             55 => mangle(chance, client),
             56 | 57 => icmp(chance, client, known),
@@ -268,7 +270,7 @@ fn peer<C: Choice>(chance: &mut C) -> usize {
 
 fn length<C: Choice>(chance: &mut C) -> usize {
     let longer = chance.one_in(8);
-    chance.pick(if longer { &[1500, 65_000, 65_470, 65_507] } else { &[0, 1, 2, 3, 4, 5, 31, 160, 500, 1200] })
+    chance.pick(if longer { &[1500, 65_000, 65_470, 65_507, 65_527] } else { &[0, 1, 2, 3, 4, 5, 31, 160, 500, 1200] })
 }
 
 fn pause<C: Choice>(chance: &mut C, pace: Pace) -> u64 {

@@ -103,7 +103,13 @@ impl Model {
             (None, true) => 20 + 12 + 4 + len.div_ceil(4) * 4,
             (None, false) => 20 + 24 + 4 + len.div_ceil(4) * 4,
         };
-        if to.2 == Transport::Udp && framed > DATAGRAM_LEN_MAX {
+        // A stream has no datagrams to fit in, but a message still has a length of 16 bits.
+        let framed_max = match (to.2, channel) {
+            (Transport::Udp, _) => DATAGRAM_LEN_MAX,
+            (_, Some(_)) => 4 + 0xFFFF,
+            (_, None) => 20 + 0xFFFC,
+        };
+        if framed > framed_max {
             return Expected::Silence(&[DropReason::Oversize]);
         }
         if rate != 0 && !allocation.rates[1].take(now, rate, rate, len as u64) {

@@ -6,12 +6,15 @@ use super::super::mirror::Mirror;
 use super::super::model::{Allocation, path};
 use super::super::network::Leg;
 use super::super::op::{Op, Part, Place, Refuge, Twist};
-use super::super::setting::{Change, addr};
+use super::super::setting::{Change, PEERS, addr};
 use super::{LAG_MS, OUT_LEN, World, worker_of};
 use std::net::SocketAddr;
 use turnpike::turn::allocation::State;
 use turnpike::turn::{ClientAddr, FiveTuple, PeerAddr, Sender, Server};
 use turnpike::wire::attribute::IcmpError;
+
+/// How long a client waits for an answer here, be it lost or not.
+const ANSWER_MS: u64 = 20;
 
 impl World {
     pub(super) fn carry_out(&mut self, op: Op) {
@@ -118,6 +121,9 @@ impl World {
 
     /// Goes to where something of an allocation ends, and tries all that the allocation allows.
     fn brink(&mut self, nth: usize, side: u64) {
+        if nth % 2 == 1 {
+            self.nap(ANSWER_MS); // so that what is in an allocation ends before it
+        }
         self.model.advance(self.now);
         let ends = self.model.ends();
         let Some(&(end_ms, path)) = ends.get(nth % ends.len().max(1)) else { return };
@@ -131,6 +137,21 @@ impl World {
         }
         for ip in before.permissions.keys() {
             self.peer_tries(&before, SocketAddr::new(*ip, 7777));
+        }
+        if let Some(client) = self.clients.iter().position(|client| client.tuple == tuple) {
+            self.bind_anew(client, &before);
+        }
+    }
+
+    /// What was bound to one channel is bound to its neighbour, which a live binding forbids.
+    fn bind_anew(&mut self, client: usize, before: &Allocation) {
+        for (number, (peer, _)) in &before.channels {
+            let Some(known) = PEERS.iter().position(|text| addr(text) == *peer) else { continue };
+            let [n0, n1] = (number ^ 1).to_be_bytes();
+            let parts = [Part::Raw(m::CHANNEL_NUMBER, vec![n0, n1, 0, 0]), Part::Peer(known)];
+            self.message(client, Class::Request, m::CHANNEL_BIND, &parts, Twist::None, false);
+            self.advance(ANSWER_MS);
+            self.peer_tries(before, *peer);
         }
     }
 
@@ -227,6 +248,7 @@ impl World {
         let mirror = Mirror::of(&new, self.now);
         assert_eq!(mirror.nameless(self.now), self.mirrors[worker].nameless(self.now), "what goes on");
         self.traffic.retain(|key, _| key.0 != worker);
+        self.restarted_ms = self.now.mono_ms;
         self.model.restart(worker);
         self.mirrors[worker] = mirror;
         self.servers[worker] = new;

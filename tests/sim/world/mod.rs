@@ -56,6 +56,7 @@ pub struct World {
     pace: Pace,
     wall_offset_s: i64,
     lag_until_ms: u64,
+    restarted_ms: u64,
     servers_made: u64,
     chance: Seeded,
 }
@@ -114,6 +115,7 @@ impl World {
             pace,
             wall_offset_s: 0,
             lag_until_ms: 0,
+            restarted_ms: 0,
             servers_made: 2,
             chance,
             setting,
@@ -125,6 +127,12 @@ impl World {
     /// Whether the workers are starved: nobody turns their wheels.
     pub fn is_lagging(&self) -> bool {
         self.now.mono_ms < self.lag_until_ms
+    }
+
+    /// When a server last took allocations over: its wheel looks at what was over then within
+    /// a tick.
+    pub fn restarted_ms(&self) -> u64 {
+        self.restarted_ms
     }
 
     /// Chooses and carries out one operation, and checks everything.
