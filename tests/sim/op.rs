@@ -93,7 +93,7 @@ pub enum Op {
         twist: Twist,
         fingerprint: bool,
     },
-    /// ChannelData that claims another length than it has.
+    /// ChannelData of `len` bytes whose header says `claimed`.
     Channel {
         client: usize,
         number: u16,
