@@ -184,6 +184,18 @@ fn cf_75_s11_2_dont_fragment_is_handed_on() {
 }
 
 #[test]
+fn cf_89_s13_dont_fragment_is_ignored_where_a_family_is_translated() {
+    let mut world = World::new();
+    let alice = world.dual();
+    world.succeed(&alice, permit(&[peer4(), peer6()]));
+    for (peer, is_heeded) in [(peer4(), true), (peer6(), false)] {
+        let message = send(peer, b"x").with(attribute::DONT_FRAGMENT, []).encode();
+        let verdict = world.relayed(&alice.sender, &message);
+        assert!(matches!(verdict, Verdict::ToPeer { dont_fragment, .. } if dont_fragment == is_heeded), "{peer}");
+    }
+}
+
+#[test]
 fn cf_78_s11_5_icmp_errors_are_told_by_the_permission_of_their_destination() {
     let mut world = World::new();
     let alice = world.dual();
