@@ -16,6 +16,8 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod http;
+pub mod rooms;
 pub mod stats;
 pub mod turn;
 pub mod wire;

@@ -1,6 +1,5 @@
 //! `turnpike check`: every value in force, where it comes from, and each warning.
 
-use super::run::protocol;
 use super::{Configuration, Failure, host, print};
 use crate::config::{Loaded, Plan};
 use serde_json::{Value, json};
@@ -96,7 +95,7 @@ fn text(loaded: &Loaded, plan: &Plan) -> String {
     }
     let _ = writeln!(text, "\nlistening:");
     for listen in &plan.engine.listen {
-        let _ = writeln!(text, "  {} {}", protocol(listen), listen.addr);
+        let _ = writeln!(text, "  {} {}", listen.protocol.name(), listen.addr);
     }
     match plan.warnings.is_empty() {
         true => text.push_str("\nno warnings\n"),
@@ -122,7 +121,8 @@ fn json(loaded: &Loaded, plan: &Plan) -> Value {
     let values: BTreeMap<String, Value> =
         entries.map(|(key, entry)| (key, json!({ "value": entry.value, "source": entry.origin }))).collect();
     let listening = plan.engine.listen.iter();
-    let listening: Vec<Value> =
-        listening.map(|listen| json!({ "protocol": protocol(listen), "address": listen.addr.to_string() })).collect();
+    let listening: Vec<Value> = listening
+        .map(|listen| json!({ "protocol": listen.protocol.name(), "address": listen.addr.to_string() }))
+        .collect();
     json!({ "values": values, "listening": listening, "warnings": plan.warnings })
 }

@@ -3,7 +3,6 @@
 //! Loopback and private peers are allowed, and nothing is written to disk.
 
 use super::credentials::{Credential, mint};
-use super::run::protocol;
 use super::signals::StopSignals;
 use super::{Failure, host, log, print};
 use crate::config::address::Endpoint;
@@ -125,7 +124,7 @@ fn ready(listening: &[Listen], realm: &str, credential: &Credential) -> String {
         env!("CARGO_PKG_VERSION")
     );
     for listen in listening {
-        let _ = writeln!(text, "  {} {}", protocol(listen), listen.addr);
+        let _ = writeln!(text, "  {} {}", listen.protocol.name(), listen.addr);
     }
     let _ = writeln!(text, "\nFor a browser's RTCPeerConnection\n\n{ice:#}\n");
     text.push_str(

@@ -70,15 +70,6 @@ fn unstarted(loaded: &Loaded, host: &Host, error: &io::Error) -> Failure {
 
 /// `udp 192.0.2.7:3478, tcp 192.0.2.7:3478`.
 pub(super) fn listing(listening: &[Listen]) -> String {
-    let one = |listen: &Listen| format!("{} {}", protocol(listen), listen.addr);
+    let one = |listen: &Listen| format!("{} {}", listen.protocol.name(), listen.addr);
     listening.iter().map(one).collect::<Vec<_>>().join(", ")
-}
-
-/// The protocol's name.
-pub(super) fn protocol(listen: &Listen) -> &'static str {
-    match listen.protocol {
-        engine::Protocol::Udp => "udp",
-        engine::Protocol::Tcp => "tcp",
-        engine::Protocol::Tls => "tls",
-    }
 }

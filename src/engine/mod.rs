@@ -11,17 +11,18 @@ mod ports;
 mod rate;
 mod relays;
 mod socket;
+mod steering;
 mod stream;
 mod sys;
 mod token;
 mod worker;
 
-use crate::bus::{Command, Mailbox};
+use crate::bus::{self, Command, Mailbox, Notice, Workers};
 use crate::stats::WorkerStats;
 use crate::turn;
 use batch::Batch;
 use clients::{Clients, TcpListener};
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
 use parcel::Post;
@@ -35,6 +36,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use steering::{Census, Notices};
 use token::Kind;
 use worker::{Options, Outbox, UdpListener, Worker};
 
@@ -52,6 +54,17 @@ pub enum Protocol {
     Tcp,
     /// TLS over TCP.
     Tls,
+}
+
+impl Protocol {
+    /// `udp`, `tcp` or `tls`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Udp => "udp",
+            Protocol::Tcp => "tcp",
+            Protocol::Tls => "tls",
+        }
+    }
 }
 
 /// One address clients come to.
@@ -122,6 +135,7 @@ pub struct Engine {
     mailboxes: Vec<Mailbox>,
     threads: Vec<JoinHandle<()>>,
     stats: Vec<Arc<WorkerStats>>,
+    notices: Receiver<Notice>,
 }
 
 impl Engine {
@@ -135,6 +149,17 @@ impl Engine {
         &self.stats
     }
 
+    /// The workers, for those who steer or watch them.
+    pub fn workers(&self) -> Workers {
+        let listening = self.listening.iter().map(|listen| (listen.protocol.name(), listen.addr));
+        Workers {
+            mailboxes: self.mailboxes.clone(),
+            stats: self.stats.clone(),
+            notices: self.notices.clone(),
+            listening: listening.collect(),
+        }
+    }
+
     /// Prepares a seat for each share of the listeners.
     fn set_out(&mut self, shares: Vec<Share>) -> io::Result<Vec<Seat>> {
         let polls = shares.iter().map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
@@ -142,6 +167,8 @@ impl Engine {
         let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), wake).map(Arc::new));
         let wakers = wakers.collect::<io::Result<Vec<_>>>()?;
         let mut seats = Vec::with_capacity(shares.len());
+        let (notices, read) = bus::notices();
+        self.notices = read;
         for ((poll, share), post) in polls.into_iter().zip(shares).zip(Post::network(&wakers)) {
             register(&poll, &share)?;
             let number = seats.len();
@@ -149,7 +176,7 @@ impl Engine {
             let stats = Arc::new(WorkerStats::default());
             self.mailboxes.push(mailbox);
             self.stats.push(stats.clone());
-            seats.push(Seat { number: number as u8, poll, share, post, commands, stats });
+            seats.push(Seat { number: number as u8, poll, share, post, commands, notices: notices.clone(), stats });
         }
         Ok(seats)
     }
@@ -196,6 +223,7 @@ struct Seat {
     share: Share,
     post: Post,
     commands: Receiver<Command>,
+    notices: Sender<Notice>,
     stats: Arc<WorkerStats>,
 }
 
@@ -205,6 +233,9 @@ impl Seat {
         let now = ports::now();
         let mut seed = [0; 8];
         ports::random(&mut seed);
+        if self.number == 0 {
+            self.stats.ports_free.set(shared.pool.free());
+        }
         let options = Options { loopback_peers: shared.turn.policy.allow_loopback };
         Worker {
             number: self.number,
@@ -219,6 +250,8 @@ impl Seat {
             post: self.post,
             rate: RateShare::new(shared.rate),
             commands: self.commands,
+            notices: Notices::new(self.notices),
+            census: Census::default(),
             options,
             batch: Batch::new(),
             again: Vec::new(),
@@ -246,7 +279,13 @@ pub fn spawn(mut config: Config) -> io::Result<Engine> {
         pool: Arc::new(PortPool::new(config.relay.ports, &relays, limits)),
         rate: TotalRate::new(config.limits.bytes_per_second_total),
     };
-    let mut engine = Engine { listening, mailboxes: Vec::new(), threads: Vec::new(), stats: Vec::new() };
+    let mut engine = Engine {
+        listening,
+        mailboxes: Vec::new(),
+        threads: Vec::new(),
+        stats: Vec::new(),
+        notices: crossbeam_channel::never(),
+    };
     let seats = engine.set_out(shares)?;
     for seat in seats {
         let shared = shared.clone();

@@ -102,6 +102,11 @@ impl PortSet {
         self.quarantine.push_back((now_ms, port));
     }
 
+    /// Ports that could be taken, those kept back included.
+    pub fn free(&self) -> usize {
+        self.free_count + self.quarantine.len()
+    }
+
     /// Gives a port back that was never used.
     pub fn put_back(&mut self, port: u16) {
         self.mark_free(self.index(port));
@@ -377,6 +382,11 @@ impl PortPool {
         let reservation = reservations.remove(&token)?;
         self.reserved.store(reservations.len(), Ordering::Relaxed);
         Some((reservation.local, reservation.socket))
+    }
+
+    /// Ports that are free, on all addresses; reserved ones are not, those that cool down are.
+    pub fn free(&self) -> u64 {
+        self.addresses.iter().map(|address| address.ports.lock().free() as u64).sum()
     }
 
     /// Reserved ports there are.

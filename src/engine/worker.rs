@@ -10,9 +10,10 @@ use super::parcel::{Parcel, Post};
 use super::ports::{self, Owner, PortPool};
 use super::rate::RateShare;
 use super::relays::{RelayKey, Relays, WorkerPorts};
+use super::steering::{Census, Notices};
 use super::sys::{self, ErrorOrigin, Fragmentation, QueuedError, SEND_MAX};
 use super::token::{self, Kind};
-use crate::bus::Command;
+use crate::bus::{Command, Notice, SessionId};
 use crate::stats::{Direction, WorkerStats};
 use crate::turn::request::method_name;
 use crate::turn::{
@@ -37,8 +38,6 @@ const LISTENER_BATCH: usize = 64;
 const RELAY_BATCH: usize = 4;
 /// Events taken from one poll.
 const EVENTS: usize = 1024;
-/// Commands obeyed in one round.
-const COMMANDS_PER_ROUND: usize = 16;
 /// Parcels taken in one round.
 const PARCELS_PER_ROUND: usize = 256;
 /// Errors taken from one socket's error queue at a time.
@@ -73,6 +72,8 @@ pub(super) struct Worker {
     pub post: Post,
     pub rate: RateShare,
     pub commands: Receiver<Command>,
+    pub notices: Notices,
+    pub census: Census,
     pub options: Options,
     pub batch: Batch,
     pub outbox: Outbox,
@@ -142,7 +143,8 @@ impl Worker {
         let now_ms = self.now.mono_ms;
         let deadlines = [self.server.next_deadline(), self.clients.next_deadline()];
         let reservations = (self.number == 0 && self.pool.reserved() > 0).then_some(now_ms + NAP_MAX_MS);
-        let next = deadlines.into_iter().flatten().chain(reservations).min()?;
+        let census = self.census.next_ms(&self.server);
+        let next = deadlines.into_iter().flatten().chain(reservations).chain(census).min()?;
         // One more, because the clock's milliseconds are cut off and poll's are too.
         Some(Duration::from_millis(next.saturating_sub(now_ms) + 1))
     }
@@ -172,6 +174,7 @@ impl Worker {
         let (server, link) = (listener.addr, LinkId(index as u64));
         match self.batch.recv(listener.socket.as_fd(), LISTENER_BATCH) {
             Ok(slots) => {
+                self.stats.batches.observe(slots.len() as u64);
                 if slots.len() == LISTENER_BATCH {
                     self.again.push(token);
                 }
@@ -207,6 +210,9 @@ impl Worker {
             Verdict::ToRelay { via, from, to, payload } => self.relay_in_process(slot, via, from, to, payload),
             Verdict::Reply { len: answer_len, answer } => {
                 self.stats.answered(answer);
+                if answer.code >= 400 {
+                    self.notify_refused(slot, len, from, answer);
+                }
                 tracing::trace!(method = method_name(answer.method), code = answer.code, client = %from.tuple.client, "answered");
                 let answer = self.batch.answer(slot, len, answer_len, from.tuple.client.0);
                 self.reply(from.link, answer);
@@ -317,6 +323,7 @@ impl Worker {
             let owner = relay.owner;
             match self.batch.recv(relay.socket.as_fd(), RELAY_BATCH) {
                 Ok(slots) => {
+                    self.stats.batches.observe(slots.len() as u64);
                     if slots.len() == RELAY_BATCH {
                         self.again.push(token);
                     }
@@ -516,6 +523,7 @@ impl Worker {
             self.drain_events();
         }
         self.expire_connections();
+        self.count();
         if self.number == 0 {
             self.pool.sweep_reservations(self.now);
         }
@@ -527,13 +535,22 @@ impl Worker {
             match event {
                 Event::Created { id, tuple, relayed, .. } => {
                     self.stats.created.add(1);
+                    relayed.iter().flatten().for_each(|r| self.stats.opened(tuple.transport, r.family()));
+                    self.notify_created(id, tuple, relayed);
                     tracing::debug!(?id, client = %tuple.client, transport = tuple.transport.name(), ?relayed, "allocated");
                 }
-                Event::Released { id, relayed } => self.release(id, relayed),
-                Event::Deleted { id, account, reason, traffic, age_ms, .. } => {
+                Event::Released { id, relayed, transport } => {
+                    self.stats.closed(transport, relayed.family());
+                    self.release(id, relayed);
+                }
+                Event::Deleted { id, tuple, account, reason, traffic, age_ms } => {
                     self.pool.give_back(&account.payer);
                     self.stats.ended(reason);
+                    self.stats.session_ms.observe(age_ms);
+                    self.stats.session_bytes.observe(traffic.to_peer_bytes + traffic.to_client_bytes);
                     tracing::debug!(?id, reason = reason.name(), ?traffic, age_ms, "allocation ended");
+                    let id = SessionId { worker: self.number, allocation: id };
+                    self.notify(Notice::Ended { id, account, tuple, reason, traffic, age_ms });
                 }
                 Event::Refreshed { .. }
                 | Event::Permitted { .. }
@@ -551,25 +568,6 @@ impl Worker {
         if let Some(local) = self.relays.close(id, relayed) {
             self.pool.release(self.now, local);
         }
-    }
-
-    fn handle_mailbox(&mut self) {
-        for _ in 0..COMMANDS_PER_ROUND {
-            match self.commands.try_recv() {
-                Ok(Command::Stop) => self.stopping = true,
-                Err(_) => return,
-            }
-        }
-        self.again.push(token::token(Kind::Wake, 0, 0));
-    }
-
-    fn close_all(&mut self) {
-        let ids: Vec<AllocationId> = self.server.allocations().map(|(id, _)| id).collect();
-        for id in ids {
-            self.server.close(self.now, id);
-        }
-        self.drain_events();
-        self.clients.shut_down();
     }
 
     /// The TCP listener at an index.

@@ -212,6 +212,11 @@ impl Table {
         Some(AllocationId { index, generation: self.slots[index as usize].generation })
     }
 
+    /// Slots there are, used or not.
+    pub fn slot_count(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// All allocations, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (AllocationId, &Allocation)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {

@@ -89,6 +89,9 @@ impl Server {
         if self.finished.holds(request.now, &tuple, request.message.transaction_id()) {
             return Err(MISMATCH);
         }
+        if self.draining {
+            return Err(NO_CAPACITY); // another server is the one to ask
+        }
         let account = self.account(request, granted);
         let OpenedPorts { pair, missing } = self.open_ports(request, wanted, &account, ports)?;
         let session_end_ms = self.session_end_ms(request, granted);

@@ -48,6 +48,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Every transport.
+    pub const ALL: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
+
     /// Whether the transport is a byte stream that proves its source and pads ChannelData.
     #[inline]
     pub const fn is_stream(self) -> bool {
@@ -227,6 +230,8 @@ pub struct Answer {
     pub method: Method,
     /// 0 for success, else the error code.
     pub code: u16,
+    /// Why the credential was not taken, if it was that. For the operator: the wire tells no one.
+    pub credential: Option<auth::Refused>,
 }
 
 macro_rules! drop_reasons {
@@ -369,6 +374,8 @@ pub enum Event {
         id: AllocationId,
         /// The address.
         relayed: RelayedAddr,
+        /// How its client reached the server.
+        transport: Transport,
     },
     /// An allocation is gone; its relayed addresses were released before.
     Deleted {

@@ -5,7 +5,7 @@
 //! stranger learns nothing but the realm.
 
 use super::allocation::Allocation;
-use super::auth::{Name, Proof};
+use super::auth::{Name, Proof, Refused};
 use super::nonce::{self, Judgement};
 use super::{AllocationId, Answer, Config, DropReason, Now, PeerAddr, Ports, Sender, Server, Verdict};
 use crate::wire::attribute::{self, Family, PasswordAlgorithm};
@@ -186,6 +186,8 @@ pub(super) struct Granted {
 pub(super) struct Refusal {
     pub code: u16,
     detail: Detail,
+    /// Why the credential was not taken.
+    credential: Option<Refused>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,14 +201,18 @@ enum Detail {
 
 impl Refusal {
     pub const fn new(code: u16) -> Self {
-        Refusal { code, detail: Detail::None }
+        Refusal { code, detail: Detail::None, credential: None }
     }
 
     const fn challenge(code: u16) -> Self {
-        Refusal { code, detail: Detail::Challenge }
+        Refusal { code, detail: Detail::Challenge, credential: None }
     }
 
-    const UNKNOWN: Refusal = Refusal { code: 420, detail: Detail::Unknown };
+    const fn credential(why: Refused) -> Self {
+        Refusal { credential: Some(why), ..Refusal::challenge(401) }
+    }
+
+    const UNKNOWN: Refusal = Refusal { code: 420, detail: Detail::Unknown, credential: None };
 }
 
 /// 400, the request is malformed.
@@ -265,12 +271,12 @@ impl Server {
                 (outcome.map(|()| writer.finish().map_err(|_| Overflow)), granted.signing)
             }
         };
-        let (len, code) = match outcome {
-            Ok(len) => (len.and_then(|len| seal(out, len, &signing, message)), 0),
-            Err(refusal) => (refuse(&self.config, &request, refusal, &signing, out), refusal.code),
+        let (len, code, credential) = match outcome {
+            Ok(len) => (len.and_then(|len| seal(out, len, &signing, message)), 0, None),
+            Err(refusal) => (refuse(&self.config, &request, refusal, &signing, out), refusal.code, refusal.credential),
         };
         match len {
-            Ok(len) => Verdict::Reply { len, answer: Answer { method: row.method, code } },
+            Ok(len) => Verdict::Reply { len, answer: Answer { method: row.method, code, credential } },
             Err(Overflow) => Verdict::Drop(DropReason::Overflow),
         }
     }
@@ -353,11 +359,11 @@ fn authenticate(config: &Config, request: &Request<'_>, held: Option<&Allocation
     let known = held.and_then(|a| a.key.as_ref()).filter(|(made_by, _)| is_owner && *made_by == algorithm);
     let (proof, key) = match known {
         Some((_, key)) if message.verify_integrity(key) => (None, key.clone()),
-        Some(_) => return Err(Refusal::challenge(401)),
+        Some(_) => return Err(Refusal::credential(Refused::Password)),
         None => {
             let verify = |key: &Key| message.verify_integrity(key);
             let proof = config.auth.prove(request.now.unix_s, name, algorithm, verify);
-            let proof = proof.map_err(|_| Refusal::challenge(401))?;
+            let proof = proof.map_err(Refusal::credential)?;
             let key = proof.key.clone();
             (Some(proof), key)
         }

@@ -44,6 +44,7 @@ pub struct Server {
     pub(super) finished: Finished,
     events: VecDeque<Event>,
     next_transaction: u128,
+    pub(super) draining: bool,
 }
 
 impl Server {
@@ -59,6 +60,7 @@ impl Server {
             finished,
             events: VecDeque::new(),
             next_transaction: u128::from(seed) << 32,
+            draining: false,
         }
     }
 
@@ -313,6 +315,22 @@ impl Server {
         self.table.iter()
     }
 
+    /// Slots there are for allocations, used or not; those of ids lie below it.
+    pub fn slot_count(&self) -> u32 {
+        self.table.slot_count()
+    }
+
+    /// The allocation in a slot, if there is one.
+    pub fn in_slot(&self, index: u32) -> Option<(AllocationId, &Allocation)> {
+        let id = self.table.id_at(index)?;
+        Some((id, self.table.get(id)?))
+    }
+
+    /// Refuses new allocations from now on, or takes them again.
+    pub fn drain(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
     /// One allocation.
     pub fn allocation(&self, id: AllocationId) -> Option<&Allocation> {
         self.table.get(id)
@@ -366,9 +384,10 @@ impl Server {
     pub(super) fn end_family_if(&mut self, now: Now, id: AllocationId, family: Family, ends: impl Fn(u64) -> bool) {
         let Some(allocation) = self.table.get_mut(id) else { return };
         let Some(relay) = allocation.relays[family.index()].take_if(|relay| ends(relay.until_ms)) else { return };
+        let transport = allocation.tuple.transport;
         allocation.permissions.retain(now.mono_ms, |ip| Family::of(ip) != family);
         allocation.channels.retain(now.mono_ms, |peer| peer.family() != family);
-        self.emit(Event::Released { id, relayed: relay.relayed });
+        self.emit(Event::Released { id, relayed: relay.relayed, transport });
     }
 
     /// Ends an allocation with all that belongs to it.
@@ -377,7 +396,7 @@ impl Server {
         self.wheel.disarm(id.index);
         self.finished.add(now, &allocation.tuple, allocation.transaction);
         for relay in allocation.relays.iter().flatten() {
-            self.emit(Event::Released { id, relayed: relay.relayed });
+            self.emit(Event::Released { id, relayed: relay.relayed, transport: allocation.tuple.transport });
         }
         self.emit(Event::Deleted {
             id,

@@ -68,7 +68,7 @@ impl Mirror {
                 let bound = self.at(id).channels.remove(&number.get());
                 assert_eq!(bound.map(|(bound, _)| bound), Some(peer.0), "only what is bound is unbound");
             }
-            Event::Released { id, relayed } => {
+            Event::Released { id, relayed, .. } => {
                 let shadow = self.at(id);
                 let relay = shadow.relays.iter_mut().find(|relay| relay.is_some_and(|r| r.0 == relayed.0));
                 *relay.expect("only what is held is released") = None;

@@ -279,7 +279,7 @@ impl World {
                         assert_eq!(self.ports.owner(relayed.0), Some(*id), "a port was opened for its owner");
                     }
                 }
-                Event::Released { id, relayed } => self.ports.release(*relayed, *id),
+                Event::Released { id, relayed, .. } => self.ports.release(*relayed, *id),
                 Event::Deleted { account, .. } => self.ports.ledger.release(&account.payer),
                 _ => {}
             }

@@ -332,7 +332,7 @@ impl World {
         while let Some(event) = self.servers[worker].poll_event() {
             self.mirrors[worker].apply(&event);
             match &event {
-                Event::Released { id, relayed } => self.pool.give_back(self.now, worker, *id, relayed.0),
+                Event::Released { id, relayed, .. } => self.pool.give_back(self.now, worker, *id, relayed.0),
                 Event::Deleted { tuple, account, .. } => {
                     self.pool.ledger.release(&account.payer);
                     self.model.advance(self.now);

@@ -1,0 +1,1 @@
+//! `/api/v1/events`: what happens, as server-sent events.

@@ -1,0 +1,1 @@
+//! What is asked of this part of the plane.
