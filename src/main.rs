@@ -10,6 +10,11 @@ fn main() -> ExitCode {
         Command::Run(options) => cli::run::run(&options),
         Command::Check(options) => cli::check::check(&options),
         Command::Credentials(options) => cli::credentials::credentials(&options),
+        Command::Status(options) => cli::admin::status(&options),
+        Command::Sessions(options) => cli::admin::sessions(&options),
+        Command::Kick(options) => cli::admin::kick(&options),
+        Command::Drain(options) => cli::admin::drain(&options),
+        Command::Reload(options) => cli::admin::reload(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -51,6 +51,7 @@ impl File {
     fn server(auth: &str) -> Self {
         File::new(&format!(
             "realm = \"test\"\nworkers = 1\n[listen]\nudp = [\"127.0.0.1:0\"]\ntcp = [\"127.0.0.1:0\"]\n\
+             [http]\nlisten = \"\"\nadmin_listen = \"127.0.0.1:0\"\nadmin_socket = \"\"\n\
              [auth]\n{auth}\n"
         ))
     }
@@ -197,7 +198,7 @@ fn check_prints_json() {
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["values"]["realm"]["value"], "test");
     assert_eq!(json["values"]["auth.secrets"]["value"][0], "(set, 24 bytes)");
-    assert_eq!(json["values"]["auth.secrets"]["source"], format!("{}:7", file.path()));
+    assert_eq!(json["values"]["auth.secrets"]["source"], format!("{}:11", file.path()));
     assert_eq!(json["listening"][0]["address"], "127.0.0.1:0");
     assert!(json["warnings"].as_array().unwrap().iter().any(|w| w.as_str().unwrap().contains("open relay")));
 }
@@ -277,7 +278,7 @@ fn ice_server(server: &Server) -> Value {
 
 #[test]
 fn dev_prints_an_ice_server_and_stops_on_term() {
-    let server = Server::start(&mut turnpike(&["dev", "--listen", "127.0.0.1", "--port", "0", "--workers", "1"]));
+    let server = Server::start(&mut turnpike(&["dev", "--listen", "127.0.0.1", "--http", "127.0.0.1:0", "--port", "0", "--workers", "1"]));
     let ice = ice_server(&server);
     assert!(ice["username"].as_str().unwrap().ends_with(":dev"));
     let uri = ice["urls"][0].as_str().unwrap();
@@ -289,7 +290,7 @@ fn dev_prints_an_ice_server_and_stops_on_term() {
 
 #[test]
 fn dev_prints_the_user_it_is_given_and_stops_on_int() {
-    let options = ["dev", "--listen", "127.0.0.1", "--port", "0", "--user", "alice:won:der"];
+    let options = ["dev", "--listen", "127.0.0.1", "--http", "127.0.0.1:0", "--port", "0", "--user", "alice:won:der"];
     let server = Server::start(&mut turnpike(&options));
     let ice = ice_server(&server);
     assert_eq!((ice["username"].as_str(), ice["credential"].as_str()), (Some("alice"), Some("won:der")));
@@ -309,7 +310,7 @@ fn dev_names_the_option_that_is_wrong() {
         stderr(&refused)
     );
 
-    let short = output(&["dev", "--listen", "127.0.0.1", "--port", "0", "--secret", "hunter2"]);
+    let short = output(&["dev", "--listen", "127.0.0.1", "--http", "127.0.0.1:0", "--port", "0", "--secret", "hunter2"]);
     assert_eq!(short.status.code(), Some(1));
     assert!(
         stderr(&short).starts_with("turnpike: --secret: a secret of 7 bytes") && !stderr(&short).contains("hunter2")
@@ -326,7 +327,7 @@ fn run_serves_says_so_answers_hup_and_stops() {
     let udp = line["listen"].as_str().unwrap().split(", ").find_map(|listen| listen.strip_prefix("udp ")).unwrap();
     assert!(answers_binding(udp), "{line}");
     server.signal("HUP");
-    assert!(server.log_until("reload is not available yet").last().unwrap().contains("WARN"));
+    assert!(server.log_until("\"reloaded\"").last().unwrap().contains("INFO"));
     assert!(answers_binding(udp));
     server.signal("TERM");
     server.log_until("\"stopped\"");

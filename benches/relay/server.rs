@@ -108,22 +108,11 @@ impl Candidate {
         Ok(server)
     }
 
-    /// Whether turnpike reads this configuration: a build from before the side plane does not
-    /// know how to leave it out.
-    fn accepts(&self, config: &Path) -> io::Result<bool> {
-        let check = Command::new(&self.program).arg("check").arg("-c").arg(config).output()?;
-        Ok(check.status.success())
-    }
-
     fn arguments(&self, addr: SocketAddr, room: &Path) -> io::Result<Vec<String>> {
         let path = |name: &str| room.join(name).display().to_string();
         match self.flavour {
             Flavour::Turnpike => {
-                let config = turnpike_config(addr);
-                fs::write(room.join("turnpike.toml"), format!("{config}{PLANE_OFF}"))?;
-                if !self.accepts(&room.join("turnpike.toml"))? {
-                    fs::write(room.join("turnpike.toml"), config)?;
-                }
+                fs::write(room.join("turnpike.toml"), turnpike_config(addr))?;
                 Ok(vec!["run".into(), "-c".into(), path("turnpike.toml")])
             }
             Flavour::Coturn => {
@@ -143,9 +132,6 @@ impl Candidate {
     }
 }
 
-/// The end of a configuration without the side plane.
-const PLANE_OFF: &str = "[http]\nlisten = \"\"\nadmin_listen = \"\"\n";
-
 fn turnpike_config(addr: SocketAddr) -> String {
     format!(
         "realm = \"{REALM}\"\n\
@@ -153,6 +139,7 @@ fn turnpike_config(addr: SocketAddr) -> String {
          [listen]\nudp = [\"{addr}\"]\ntcp = [\"{addr}\"]\n\
          [relay]\nports = \"{RELAY_PORT_FIRST}-65535\"\naddresses = [\"{ip}\"]\nallow_loopback_peers = true\n\
          [auth]\nusers = {{ {USER} = \"{PASSWORD}\" }}\n\
+         [http]\nlisten = \"\"\nadmin_listen = \"\"\nadmin_socket = \"\"\n\
          [limits]\nunverified_per_second = 0\n",
         ip = addr.ip(),
     )

@@ -1,7 +1,7 @@
 //! `turnpike check`: every value in force, where it comes from, and each warning.
 
 use super::{Configuration, Failure, host, print};
-use crate::config::{Loaded, Plan};
+use crate::config::{Loaded, Plan, settings};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -32,12 +32,6 @@ pub enum Format {
     Json,
 }
 
-/// One value in force.
-struct Entry {
-    value: Value,
-    origin: String,
-}
-
 /// Checks and prints.
 pub fn check(options: &Options) -> Result<(), Failure> {
     let loaded = options.configuration.load()?;
@@ -49,38 +43,10 @@ pub fn check(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Every key with its value, those the machine decides filled in; secrets only as their lengths.
-fn entries(loaded: &Loaded, plan: &Plan) -> BTreeMap<String, Entry> {
-    let mut entries = BTreeMap::new();
-    let file = serde_json::to_value(&loaded.file).unwrap_or_default();
-    flatten(String::new(), file, &mut |key, value| {
-        let origin = loaded.origins.of(&key);
-        entries.insert(key, Entry { value, origin });
-    });
-    let decided = [("realm", json!(plan.realm)), ("workers", json!(plan.engine.workers))];
-    for (key, value) in decided {
-        if let Some(entry) = entries.get_mut(key) {
-            entry.value = value;
-        }
-    }
-    entries
-}
-
-fn flatten(key: String, value: Value, add: &mut impl FnMut(String, Value)) {
-    match value {
-        Value::Object(table) if !table.is_empty() => {
-            for (name, value) in table {
-                flatten(if key.is_empty() { name } else { format!("{key}.{name}") }, value, add);
-            }
-        }
-        value => add(key, value),
-    }
-}
-
 fn text(loaded: &Loaded, plan: &Plan) -> String {
     let mut text = String::new();
-    let entries = entries(loaded, plan);
-    let tables = ["", "listen", "tls", "relay", "auth", "limits", "log"];
+    let entries = settings::entries(loaded, &plan.realm, plan.engine.workers);
+    let tables = ["", "listen", "tls", "relay", "auth", "limits", "http", "rooms", "metrics", "log"];
     for table in tables {
         if !table.is_empty() {
             let _ = writeln!(text, "\n[{table}]");
@@ -88,7 +54,7 @@ fn text(loaded: &Loaded, plan: &Plan) -> String {
         for (key, entry) in &entries {
             let (above, name) = key.split_once('.').unwrap_or(("", key));
             if above == table {
-                let line = format!("{name} = {}", shown(&entry.value));
+                let line = format!("{name} = {}", entry.shown());
                 let _ = writeln!(text, "{line:ORIGIN_COLUMN$}  # {}", entry.origin);
             }
         }
@@ -107,17 +73,8 @@ fn text(loaded: &Loaded, plan: &Plan) -> String {
     text
 }
 
-/// A value as the file would have it.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) if text.starts_with("(set, ") => text.clone(),
-        Value::Array(values) => format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(", ")),
-        other => other.to_string(),
-    }
-}
-
 fn json(loaded: &Loaded, plan: &Plan) -> Value {
-    let entries = entries(loaded, plan).into_iter();
+    let entries = settings::entries(loaded, &plan.realm, plan.engine.workers).into_iter();
     let values: BTreeMap<String, Value> =
         entries.map(|(key, entry)| (key, json!({ "value": entry.value, "source": entry.origin }))).collect();
     let listening = plan.engine.listen.iter();

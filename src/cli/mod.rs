@@ -2,11 +2,13 @@
 //!
 //! A command returns a [`Failure`] instead of ending the program; only `main` exits.
 
+pub mod admin;
 pub mod check;
 pub mod credentials;
 pub mod dev;
 mod log;
 pub mod run;
+mod serve;
 mod signals;
 
 use crate::config::{self, Fault, Host, Inputs, Loaded};
@@ -41,6 +43,16 @@ pub enum Command {
     Check(check::Options),
     /// Mint a time-limited credential and print it as an iceServers JSON
     Credentials(credentials::Options),
+    /// Print what the running server does
+    Status(admin::Status),
+    /// List the running server's sessions
+    Sessions(admin::Sessions),
+    /// End a session of the running server
+    Kick(admin::Kick),
+    /// Have the running server take no new allocations and end with the last one
+    Drain(admin::Drain),
+    /// Have the running server read its configuration again
+    Reload(admin::Reload),
 }
 
 /// Where the configuration is; the same for every command that reads one.

@@ -1,10 +1,12 @@
 //! `turnpike run`: the daemon.
 
-use super::signals::StopSignals;
+use super::serve::{Outcome, Service, Unstarted, plane_failure};
 use super::{Configuration, Failure, host, log};
-use crate::config::{Host, Loaded, Plan};
-use crate::engine::{self, Listen};
+use crate::config::{Changes, Host, Loaded};
+use crate::engine::Listen;
+use crate::http::Part;
 use std::io;
+use std::net::SocketAddr;
 
 /// `turnpike run`.
 #[derive(Debug, clap::Args)]
@@ -15,7 +17,7 @@ pub struct Options {
     pub configuration: Configuration,
 }
 
-/// Serves until TERM or INT.
+/// Serves until TERM, INT, or the end of a drain.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let loaded = options.configuration.load()?;
     log::start(loaded.file.log.level, loaded.file.log.format);
@@ -24,30 +26,44 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    serve(loaded, &host, plan)
-}
-
-fn serve(loaded: Loaded, host: &Host, plan: Plan) -> Result<(), Failure> {
-    let mut signals = StopSignals::register()
-        .map_err(|error| Failure::Other(format!("the signals can not be taken over: {error}")))?;
-    let workers = plan.engine.workers;
-    let ports = plan.engine.relay.ports.clone();
-    let engine = engine::spawn(plan.engine).map_err(|error| unstarted(&loaded, host, &error))?;
+    let (realm, workers, ports) = (plan.realm.clone(), plan.engine.workers, plan.engine.relay.ports.clone());
+    let mut changes = Changes::since(&loaded);
+    let service = Service::start(plan, Vec::new(), false).map_err(|error| match error {
+        Unstarted::Relay(error) => unstarted(&loaded, &host, &error),
+        Unstarted::Plane(error) => {
+            plane_failure(&error, "change listen or admin_listen under [http], \"\" turns one off")
+        }
+    })?;
     // The core keeps keys; the passwords they were made from are no longer needed.
     drop(loaded);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        realm = plan.realm,
+        realm,
         workers,
-        listen = %listing(engine.listening()),
+        listen = %listing(service.listening()),
         relay = %format_args!("{}-{}", ports.start(), ports.end()),
+        http = %plane_listing(service.plane(), Part::Public),
+        admin = %plane_listing(service.plane(), Part::Admin),
         "serving"
     );
-    let signal = signals.wait();
-    tracing::info!(signal, "stopping");
-    engine.stop();
-    tracing::info!("stopped");
+    service.serve(|service| reload(service, options, &realm, &mut changes));
     Ok(())
+}
+
+/// Reads the configuration again and puts in force what can be. The realm stays: every key is
+/// made with it.
+fn reload(service: &Service, options: &Options, realm: &str, changes: &mut Changes) -> Outcome {
+    let text = |failure: Failure| failure.to_string();
+    let mut loaded = options.configuration.load().map_err(|fault| fault.to_string())?;
+    let (seen, reloaded) = changes.to(&loaded);
+    loaded.file.realm = realm.parse()?;
+    let plan = loaded.plan(&host().map_err(text)?).map_err(|fault| fault.to_string())?;
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    service.follow(plan);
+    *changes = seen;
+    Ok(reloaded)
 }
 
 /// Why the engine did not start. An address this host does not have is the configuration's
@@ -69,7 +85,19 @@ fn unstarted(loaded: &Loaded, host: &Host, error: &io::Error) -> Failure {
 }
 
 /// `udp 192.0.2.7:3478, tcp 192.0.2.7:3478`.
-pub(super) fn listing(listening: &[Listen]) -> String {
+fn listing(listening: &[Listen]) -> String {
     let one = |listen: &Listen| format!("{} {}", listen.protocol.name(), listen.addr);
     listening.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// `http://127.0.0.1:8080`, or `off`.
+fn plane_listing(plane: &[(Part, SocketAddr, bool)], part: Part) -> String {
+    let of_part = plane.iter().filter(|(of, ..)| *of == part);
+    let urls: Vec<String> = of_part.map(|(_, addr, tls)| url(*addr, *tls)).collect();
+    if urls.is_empty() { "off".into() } else { urls.join(", ") }
+}
+
+/// `http://127.0.0.1:8080`.
+pub(super) fn url(addr: SocketAddr, tls: bool) -> String {
+    format!("{}://{addr}", if tls { "https" } else { "http" })
 }

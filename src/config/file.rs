@@ -5,6 +5,7 @@
 use super::address::{Endpoint, External, Network, RelayAddress};
 use super::secret::{Password, Secret, UserName};
 use super::value::{Format, Level, PortRange, Realm, Seconds, Separator, count};
+use super::web::{HostName, HttpAddress, IceServer, Origin, PublicUrl, TurnUri};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -44,6 +45,12 @@ table! {
         auth: Auth = Auth::default(),
         /// Limits; 0: none.
         limits: Limits = Limits::default(),
+        /// The side plane.
+        http: Http = Http::default(),
+        /// Rooms and signalling.
+        rooms: Rooms = Rooms::default(),
+        /// Metrics.
+        metrics: Metrics = Metrics::default(),
         /// The log.
         log: Log = Log::default(),
     }
@@ -158,6 +165,74 @@ table! {
         /// Answers a second to one unverified source.
         #[serde(deserialize_with = "count")]
         unverified_per_second: u32 = 50,
+    }
+}
+
+table! {
+    /// `[http]`: the side plane.
+    Http {
+        /// The public part: credentials, rooms, pages; empty: off.
+        listen: HttpAddress = HttpAddress::loopback(8080),
+        /// The admin part: metrics, health, API, console; empty: off.
+        admin_listen: HttpAddress = HttpAddress::loopback(9641),
+        /// Its unix socket; `auto`: in the runtime directory, if there is one; empty: none.
+        admin_socket: String = "auto".to_owned(),
+        /// A file with the admin part's token.
+        admin_token_file: String = String::new(),
+        /// Who may ask for credentials.
+        api_keys: Vec<Secret> = Vec::new(),
+        /// Origins whose scripts may call the public part.
+        cors_origins: Vec<Origin> = Vec::new(),
+        /// HTTPS on `listen`, with the certificate of `[tls]`.
+        tls: bool = false,
+        /// HTTPS on `admin_listen`, with the certificate of `[tls]`.
+        admin_tls: bool = false,
+        /// HTTPS on the ports of `listen.tls` too; not available yet.
+        share_tls_port: bool = false,
+        /// Networks of proxies whose `X-Forwarded-` headers are believed.
+        trusted_proxies: Vec<Network> = Vec::new(),
+        /// The address users type, for links; empty: that of each request.
+        public_url: PublicUrl = PublicUrl::default(),
+        /// More names the server is reached by.
+        allowed_hosts: Vec<HostName> = Vec::new(),
+        /// `/turn` needs a user name.
+        username_required: bool = false,
+        /// How long credentials are good that ask for nothing else.
+        credentials_ttl: Seconds = Seconds(86_400),
+        /// What clients are told instead of the URIs that follow from `[listen]`.
+        uris: Vec<TurnUri> = Vec::new(),
+    }
+}
+
+table! {
+    /// `[rooms]`: the room server, its signalling and the call page.
+    Rooms {
+        /// Whether there are rooms.
+        enabled: bool = true,
+        /// Clients in one room.
+        #[serde(deserialize_with = "count")]
+        max_clients: usize = 2,
+        /// Rooms at a time.
+        #[serde(deserialize_with = "count")]
+        max_rooms: usize = 10_000,
+        /// Messages that wait for a client that is not there yet.
+        #[serde(deserialize_with = "count")]
+        queue_len_max: usize = 1024,
+        /// Bytes of one message.
+        #[serde(deserialize_with = "count")]
+        message_len_max: usize = 65_536,
+        /// How long a client may be away before it has left.
+        grace: Seconds = Seconds(10),
+        /// What clients are told; empty: this server, with fresh credentials.
+        ice_servers: Vec<IceServer> = Vec::new(),
+    }
+}
+
+table! {
+    /// `[metrics]`.
+    Metrics {
+        /// Export coturn's metric names too.
+        coturn_names: bool = false,
     }
 }
 

@@ -325,7 +325,9 @@ impl<'a> Walk<'a> {
 
 /// Whether the key's value is never shown.
 fn is_secret(path: &str) -> bool {
-    path == "auth.secrets" || path.starts_with("auth.users.")
+    matches!(path, "auth.secrets" | "http.api_keys")
+        || path.starts_with("auth.users.")
+        || path.starts_with("rooms.ice_servers")
 }
 
 /// Hides a value, down to the strings in lists and tables. A value that is not understood may

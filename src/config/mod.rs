@@ -6,23 +6,29 @@
 
 mod accounts;
 pub mod address;
+mod changes;
 mod document;
 mod fault;
 pub mod file;
 mod host;
 mod layers;
 mod listeners;
+mod plane;
 pub mod secret;
+pub mod settings;
 mod tls;
 pub mod uris;
 pub mod value;
 mod warnings;
+pub mod web;
 
 pub use accounts::{Accounts, SECRETS_MAX, secret_file};
+pub use changes::Changes;
 pub use fault::Fault;
 pub use host::Host;
 pub use layers::{Inputs, Origins};
-pub use tls::ALPN;
+pub use plane::{PlanePlan, default_socket};
+pub use tls::{ALPN, Identity};
 
 use crate::engine::{self, WORKERS_MAX};
 use crate::turn::{self, nonce, policy};
@@ -48,6 +54,10 @@ pub struct Plan {
     pub realm: String,
     /// For the engine.
     pub engine: engine::Config,
+    /// For the side plane.
+    pub plane: PlanePlan,
+    /// The certificate, if there is one.
+    pub identity: Option<Identity>,
     /// What an operator should know, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -70,7 +80,9 @@ impl Loaded {
         let realm = self.realm(host);
         self.judge_anonymous()?;
         let listen = self.listeners(host)?;
-        let tls = tls::server_config(&self.file.tls, &self.origins)?;
+        let identity = Identity::read(&self.file.tls, &self.origins)?;
+        let tls = identity.as_ref().map(Identity::turn).transpose();
+        let tls = tls.map_err(|error| self.origins.fault("tls.cert", format!("TLS can not be set up: {error}")))?;
         let accounts = Accounts::read(&self.file.auth, &self.origins)?;
         let engine = engine::Config {
             workers: self.workers(host)?,
@@ -95,7 +107,8 @@ impl Loaded {
             listen,
         };
         let warnings = warnings::warnings(self, host, &engine.listen, &accounts);
-        Ok(Plan { realm, engine, warnings })
+        let plane = self.plane(host, &realm, engine.workers, &accounts, identity.as_ref())?;
+        Ok(Plan { realm, engine, plane, identity, warnings })
     }
 
     /// The realm: as configured, else the host's name.

@@ -4,42 +4,112 @@ use super::document::read_limited;
 use super::fault::Fault;
 use super::file::Tls;
 use super::layers::Origins;
+use crate::http::Certificate;
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use x509_parser::extensions::GeneralName;
 
 /// Protocols offered (RFC 7443), and the one a browser that opens the address asks for. A
 /// client that offers none is served; one that offers only others is refused.
 pub const ALPN: [&[u8]; 3] = [b"stun.turn", b"stun.nat-discovery", b"http/1.1"];
 
-/// TLS as configured; `None` without a certificate.
-pub fn server_config(tls: &Tls, origins: &Origins) -> Result<Option<Arc<ServerConfig>>, Fault> {
-    let Some(cert) = Pem::read("tls.cert", [("tls.cert", &tls.cert), ("tls.key", &tls.key)], origins)? else {
-        return Ok(None);
-    };
-    let Some(key) = Pem::read("tls.key", [("tls.key", &tls.key), ("tls.cert", &tls.cert)], origins)? else {
-        return Ok(None);
-    };
-    let chain = cert.chain()?;
-    let private_key = key.private_key()?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| cert.fault(format!("TLS can not be set up: {error}")))?
-        .with_no_client_auth()
-        .with_single_cert(chain, private_key);
-    let mut config = config.map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => key
-            .fault(format!("the private key in {} is not that of the certificate in {}", key.name(), cert.name()))
-            .hint("the first certificate of the chain is the server's own; renew both files together"),
-        error => cert.fault(format!("the certificate in {} can not be used: {error}", cert.name())),
-    })?;
-    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    // One ticket is enough for a client that comes back, and one message less to send.
-    config.send_tls13_tickets = 1;
-    Ok(Some(Arc::new(config)))
+/// ALPN of HTTPS: HTTP/1.1 alone.
+pub const ALPN_HTTP: &[u8] = b"http/1.1";
+
+/// A certificate with its key, which can be replaced while connections use it: those that are
+/// there keep the old one.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    current: Arc<ArcSwap<CertifiedKey>>,
+}
+
+impl Identity {
+    /// Reads the certificate as configured; `None` without one.
+    pub fn read(tls: &Tls, origins: &Origins) -> Result<Option<Self>, Fault> {
+        let Some(cert) = Pem::read("tls.cert", [("tls.cert", &tls.cert), ("tls.key", &tls.key)], origins)? else {
+            return Ok(None);
+        };
+        let Some(key) = Pem::read("tls.key", [("tls.key", &tls.key), ("tls.cert", &tls.cert)], origins)? else {
+            return Ok(None);
+        };
+        let identity = Identity::new(cert.chain()?, key.private_key()?).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => key
+                .fault(format!("the private key in {} is not that of the certificate in {}", key.name(), cert.name()))
+                .hint("the first certificate of the chain is the server's own; renew both files together"),
+            error => cert.fault(format!("the certificate in {} can not be used: {error}", cert.name())),
+        })?;
+        Ok(Some(identity))
+    }
+
+    /// A chain, the server's own certificate first, and its key.
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, rustls::Error> {
+        let certified = CertifiedKey::from_der(chain, key, &provider())?;
+        Ok(Identity { current: Arc::new(ArcSwap::from_pointee(certified)) })
+    }
+
+    /// From now on, presents what another identity presents.
+    pub fn follow(&self, other: &Identity) {
+        self.current.store(other.current.load_full());
+    }
+
+    /// For TURN over TLS.
+    pub fn turn(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
+        self.server_config(&ALPN)
+    }
+
+    /// For HTTPS.
+    pub fn https(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
+        self.server_config(&[ALPN_HTTP])
+    }
+
+    fn server_config(&self, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        // One ticket is enough for a client that comes back, and one message less to send.
+        config.send_tls13_tickets = 1;
+        Ok(Arc::new(config))
+    }
+
+    /// What the certificate says of itself; `None` when that can not be read.
+    pub fn certificate(&self) -> Option<Certificate> {
+        let current = self.current.load();
+        let (_, own) = x509_parser::parse_x509_certificate(current.cert.first()?).ok()?;
+        let names = own.subject_alternative_name().ok().flatten().map(|names| &names.value.general_names);
+        let names = names.into_iter().flatten().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => match bytes.len() {
+                4 => <[u8; 4]>::try_from(*bytes).ok().map(|ip| IpAddr::from(ip).to_string()),
+                _ => <[u8; 16]>::try_from(*bytes).ok().map(|ip| IpAddr::from(ip).to_string()),
+            },
+            _ => None,
+        });
+        Some(Certificate {
+            names: names.collect(),
+            issuer: own.issuer().to_string(),
+            not_after_unix_s: u64::try_from(own.validity().not_after.timestamp()).unwrap_or(0),
+        })
+    }
+}
+
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+fn provider() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
 }
 
 /// A PEM file and the key of the configuration that leads to it.
@@ -132,7 +202,7 @@ nsQvYpIZsdvFq159bsiVQXuJYHXT/NFg5k0VkeI1O+BConTfQlC/aGQ3
 ";
 
     /// Loads `[tls]` from a directory with these files.
-    fn read(name: &str, files: &[(&str, &str)], tls: &str) -> Result<Option<Arc<ServerConfig>>, String> {
+    fn read(name: &str, files: &[(&str, &str)], tls: &str) -> Result<Option<Identity>, String> {
         let directory = std::env::temp_dir().join(format!("turnpike-tls-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         for (file, text) in files {
@@ -141,9 +211,9 @@ nsQvYpIZsdvFq159bsiVQXuJYHXT/NFg5k0VkeI1O+BConTfQlC/aGQ3
         let file = directory.join("t.toml");
         std::fs::write(&file, format!("[tls]\n{tls}\n")).unwrap();
         let loaded = load(&Inputs { files: vec![file], ..Inputs::default() }).unwrap();
-        let config = server_config(&loaded.file.tls, &loaded.origins);
+        let identity = Identity::read(&loaded.file.tls, &loaded.origins);
         std::fs::remove_dir_all(&directory).unwrap();
-        config.map_err(|fault| fault.to_string().replace(&format!("{}/", directory.display()), ""))
+        identity.map_err(|fault| fault.to_string().replace(&format!("{}/", directory.display()), ""))
     }
 
     #[test]
@@ -160,9 +230,17 @@ nsQvYpIZsdvFq159bsiVQXuJYHXT/NFg5k0VkeI1O+BConTfQlC/aGQ3
         .into_iter()
         .enumerate()
         {
-            let config = read(&format!("order-{at}"), &files, tls).unwrap().expect(tls);
+            let identity = read(&format!("order-{at}"), &files, tls).unwrap().expect(tls);
+            let config = identity.turn().unwrap();
             assert_eq!(config.alpn_protocols, ALPN);
             assert_eq!(config.send_tls13_tickets, 1);
+            assert_eq!(identity.https().unwrap().alpn_protocols, [ALPN_HTTP]);
+            let certificate = identity.certificate().unwrap();
+            assert_eq!(certificate.names, ["turn.example.org"]);
+            assert_eq!(
+                (certificate.issuer.as_str(), certificate.not_after_unix_s),
+                ("CN=turn.example.org", 4_948_830_541)
+            );
         }
         assert!(read("none", &[], "").unwrap().is_none());
     }

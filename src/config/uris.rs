@@ -29,6 +29,19 @@ pub fn uris(listening: &[Listen], external: &[External], realm: &str) -> Vec<Str
     uris
 }
 
+/// The same, with each transport at its first address of each family.
+pub fn of_every_family(listening: &[Listen], external: &[External], realm: &str) -> Vec<String> {
+    let families = [true, false].map(|v4| {
+        let of_family = listening.iter().filter(|listen| listen.addr.is_ipv4() == v4);
+        uris(&of_family.copied().collect::<Vec<_>>(), external, realm)
+    });
+    let mut all = families.concat();
+    // A name is the same for both.
+    let mut seen = std::collections::HashSet::new();
+    all.retain(|uri| seen.insert(uri.clone()));
+    all
+}
+
 /// The JSON that a browser's `RTCPeerConnection` takes.
 pub fn ice_servers(uris: &[String], username: &str, credential: &str) -> Value {
     json!({ "iceServers": [{ "urls": uris, "username": username, "credential": credential }] })

@@ -136,6 +136,8 @@ pub struct Engine {
     threads: Vec<JoinHandle<()>>,
     stats: Vec<Arc<WorkerStats>>,
     notices: Receiver<Notice>,
+    /// What every configuration of this engine has in common: the nonce key, this host's addresses.
+    base: Arc<turn::Config>,
 }
 
 impl Engine {
@@ -157,6 +159,17 @@ impl Engine {
             stats: self.stats.clone(),
             notices: self.notices.clone(),
             listening: listening.collect(),
+        }
+    }
+
+    /// Serves by another configuration from now on. Nonces stay good; permissions that its
+    /// policy forbids end.
+    pub fn configure(&self, mut config: turn::Config) {
+        config.nonce.key = self.base.nonce.key;
+        config.policy.own = self.base.policy.own.clone();
+        let config = Arc::new(config);
+        if !self.workers().tell_all(|| Command::Configure(config.clone())) {
+            tracing::error!("a worker could not be told its new configuration");
         }
     }
 
@@ -285,6 +298,7 @@ pub fn spawn(mut config: Config) -> io::Result<Engine> {
         threads: Vec::new(),
         stats: Vec::new(),
         notices: crossbeam_channel::never(),
+        base: shared.turn.clone(),
     };
     let seats = engine.set_out(shares)?;
     for seat in seats {

@@ -20,6 +20,18 @@ pub struct Cidr {
     prefix: u8,
 }
 
+impl Cidr {
+    /// Its first address.
+    pub const fn address(&self) -> IpAddr {
+        self.network
+    }
+
+    /// Bits that all its addresses share.
+    pub const fn prefix_len(&self) -> u8 {
+        self.prefix
+    }
+}
+
 /// Why a text is not a block of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CidrError {

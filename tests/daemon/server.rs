@@ -65,6 +65,10 @@ allow_loopback_peers = true
 users = { alice = "wonderland", bob = "builder" }
 [limits]
 unverified_per_second = 0
+[http]
+listen = ""
+admin_listen = ""
+admin_socket = ""
 [log]
 format = "json"
 "#;

@@ -239,6 +239,10 @@ addresses = ["127.0.0.1", "::1"]
 allow_loopback_peers = true
 # Clients written against RFC 5766 take channel numbers up to 0x7fff.
 wide_channels = true
+[http]
+listen = ""
+admin_listen = ""
+admin_socket = ""
 [auth]
 secrets = [{secret:?}]
 users = {{ {USER} = {PASSWORD:?} }}

@@ -1,0 +1,421 @@
+//! `turnpike status`, `sessions`, `kick`, `drain`, `reload`: talk to the running server over
+//! its admin socket or URL.
+
+use super::{Failure, print};
+use crate::config::default_socket;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use zeroize::Zeroizing;
+
+/// Where the admin part is unless told.
+const DEFAULT_URL: &str = "http://127.0.0.1:9641";
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest answer read, in bytes.
+const ANSWER_LEN_MAX: usize = 16 << 20;
+/// Sessions asked for at a time.
+const PAGE: usize = 1000;
+
+/// How to reach the running server; the same for every command that does.
+#[derive(Debug, clap::Args)]
+pub struct Access {
+    /// The admin listener, http://HOST:PORT, or the path of its socket; without it the socket in
+    /// the runtime directory, then http://127.0.0.1:9641
+    #[arg(long = "admin", env = "TURNPIKE_ADMIN", value_name = "URL")]
+    pub admin: Option<String>,
+    /// A file with the admin token; the socket needs none
+    #[arg(long, env = "TURNPIKE_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t)]
+    pub format: super::check::Format,
+}
+
+/// `turnpike status`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  turnpike status\n  turnpike status --admin http://10.0.0.7:9641 --token-file token"
+)]
+pub struct Status {
+    /// The server.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// `turnpike sessions`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  turnpike sessions --user alice")]
+pub struct Sessions {
+    /// Of this user only
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Of clients with this address only
+    #[arg(long, value_name = "IP")]
+    pub client: Option<String>,
+    /// The server.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// `turnpike kick`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  turnpike kick 0-12-3\n  turnpike kick --user alice")]
+pub struct Kick {
+    /// The session, as `turnpike sessions` prints it
+    #[arg(value_name = "ID", required_unless_present = "user")]
+    pub id: Option<String>,
+    /// Every session of this user
+    #[arg(long, value_name = "USER", conflicts_with = "id")]
+    pub user: Option<String>,
+    /// The server.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// `turnpike drain`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  turnpike drain\n  turnpike drain --cancel")]
+pub struct Drain {
+    /// Take new allocations again
+    #[arg(long)]
+    pub cancel: bool,
+    /// The server.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// `turnpike reload`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  turnpike reload")]
+pub struct Reload {
+    /// The server.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// Prints what the server does.
+pub fn status(options: &Status) -> Result<(), Failure> {
+    let status = options.access.ask(Method::GET, "/api/v1/status")?;
+    options.access.show(&status, status_text);
+    Ok(())
+}
+
+/// Prints the sessions, all pages of them.
+pub fn sessions(options: &Sessions) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    let mut after = String::new();
+    loop {
+        let mut path = format!("/api/v1/sessions?limit={PAGE}");
+        for (name, value) in [("user", options.user.as_deref()), ("client", options.client.as_deref())] {
+            if let Some(value) = value {
+                let _ = write!(path, "&{name}={}", escaped(value));
+            }
+        }
+        if !after.is_empty() {
+            let _ = write!(path, "&after={after}");
+        }
+        let mut page = options.access.ask(Method::GET, &path)?;
+        if let Some(Value::Array(sessions)) = page.get_mut("sessions").map(Value::take) {
+            all.extend(sessions);
+        }
+        match page["next"].as_str() {
+            Some(next) => after = next.to_owned(),
+            None => break,
+        }
+    }
+    options.access.show(&Value::Array(all), sessions_text);
+    Ok(())
+}
+
+/// Ends sessions.
+pub fn kick(options: &Kick) -> Result<(), Failure> {
+    let path = match (&options.id, &options.user) {
+        (Some(id), _) => format!("/api/v1/sessions/{}", escaped(id)),
+        (None, user) => format!("/api/v1/sessions?user={}", escaped(user.as_deref().unwrap_or_default())),
+    };
+    let answer = options.access.ask(Method::DELETE, &path)?;
+    options.access.show(&answer, |answer| match answer["closed"].as_u64() {
+        Some(closed) => format!("{closed} sessions ended\n"),
+        None => "ended\n".into(),
+    });
+    Ok(())
+}
+
+/// Refuses new allocations, or takes them again.
+pub fn drain(options: &Drain) -> Result<(), Failure> {
+    let method = if options.cancel { Method::DELETE } else { Method::POST };
+    let answer = options.access.ask(method, "/api/v1/drain")?;
+    options.access.show(&answer, |_| match options.cancel {
+        true => "serving: new allocations are taken again\n".into(),
+        false => "draining: no new allocations; the server ends with the last one\n".into(),
+    });
+    Ok(())
+}
+
+/// Puts a changed configuration in force.
+pub fn reload(options: &Reload) -> Result<(), Failure> {
+    let answer = options.access.ask(Method::POST, "/api/v1/reload")?;
+    options.access.show(&answer, |answer| {
+        let keys = |name: &str| {
+            let keys = answer[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+            keys.collect::<Vec<_>>().join(", ")
+        };
+        let (applied, restart) = (keys("applied"), keys("needs_restart"));
+        let mut text = match applied.is_empty() {
+            true => "reloaded, nothing changed\n".to_owned(),
+            false => format!("reloaded: {applied}\n"),
+        };
+        if !restart.is_empty() {
+            let _ = writeln!(text, "changed, but a restart is needed: {restart}");
+        }
+        text
+    });
+    Ok(())
+}
+
+/// Where the server is.
+enum Place {
+    Socket(PathBuf),
+    Address(String),
+}
+
+impl Access {
+    fn place(&self) -> Result<Place, Failure> {
+        let Some(text) = &self.admin else {
+            let socket = default_socket().filter(|path| path.exists());
+            return Ok(socket.map_or_else(|| Place::Address(DEFAULT_URL["http://".len()..].into()), Place::Socket));
+        };
+        if let Some(address) = text.strip_prefix("http://") {
+            return Ok(Place::Address(address.trim_end_matches('/').to_owned()));
+        }
+        match text.strip_prefix("unix:").unwrap_or(text) {
+            path if path.starts_with(['/', '.']) => Ok(Place::Socket(path.into())),
+            _ => {
+                Err(Failure::Other(format!("--admin {text}: write http://HOST:PORT, or the path of the admin socket")))
+            }
+        }
+    }
+
+    fn token(&self) -> Result<Option<Zeroizing<String>>, Failure> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let text = std::fs::read_to_string(path).map(Zeroizing::new);
+        let text = text.map_err(|error| Failure::Other(format!("{} can not be read: {error}", path.display())))?;
+        let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+        match token {
+            Some(token) => Ok(Some(Zeroizing::new(token.to_owned()))),
+            None => Err(Failure::Other(format!("{} holds no token", path.display()))),
+        }
+    }
+
+    /// Asks, and returns the answer's JSON; null for an empty one.
+    fn ask(&self, method: Method, path: &str) -> Result<Value, Failure> {
+        let (place, token) = (self.place()?, self.token()?);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::Other(error.to_string()))?;
+        let answer = runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, async {
+                match &place {
+                    Place::Socket(path_of_socket) => {
+                        let stream = UnixStream::connect(path_of_socket).await;
+                        exchange(stream.map_err(|error| unreachable(&place, &error))?, "localhost", method, path, token)
+                            .await
+                    }
+                    Place::Address(address) => {
+                        let stream = TcpStream::connect(address).await;
+                        exchange(stream.map_err(|error| unreachable(&place, &error))?, address, method, path, token)
+                            .await
+                    }
+                }
+            })
+            .await
+        });
+        let (status, body) = answer.map_err(|_| Failure::Other("the server does not answer".into()))??;
+        let json: Value = match body.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&body)
+                .map_err(|_| Failure::Other("the answer is not turnpike's: is --admin the admin listener?".into()))?,
+        };
+        match status.is_success() {
+            true => Ok(json),
+            false if status == StatusCode::UNAUTHORIZED => {
+                Err(Failure::Other("the server wants the admin token: name its file with --token-file".into()))
+            }
+            false => Err(Failure::Other(match json["detail"].as_str() {
+                Some(detail) => printable(detail),
+                None => format!("the server answered {status}"),
+            })),
+        }
+    }
+
+    fn show(&self, answer: &Value, text: impl Fn(&Value) -> String) {
+        print(&match self.format {
+            super::check::Format::Text => text(answer),
+            super::check::Format::Json => format!("{answer:#}\n"),
+        });
+    }
+}
+
+fn unreachable(place: &Place, error: &std::io::Error) -> Failure {
+    let place = match place {
+        Place::Socket(path) => path.display().to_string(),
+        Place::Address(address) => format!("http://{address}"),
+    };
+    Failure::Other(format!(
+        "no server answers at {place} ({error}); is it running, and is http.admin_listen or http.admin_socket on? \
+         --admin names another place"
+    ))
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    host: &str,
+    method: Method,
+    path: &str,
+    token: Option<Zeroizing<String>>,
+) -> Result<(StatusCode, Bytes), Failure> {
+    let broken = |error: &dyn std::fmt::Display| Failure::Other(format!("the connection broke: {error}"));
+    let connected = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = connected.map_err(|error| broken(&error))?;
+    tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
+    if let Some(token) = &token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.as_str()));
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| broken(&error))?;
+    let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), ANSWER_LEN_MAX).collect().await;
+    Ok((status, body.map_err(|error| broken(&error))?.to_bytes()))
+}
+
+/// Percent-encodes all but letters, digits, `-`, `.` and `_`.
+fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+        escaped
+    })
+}
+
+/// Text from the network, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{FFFD}' } else { c }).collect()
+}
+
+fn status_text(status: &Value) -> String {
+    let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
+    let word = |pointer: &str| printable(status.pointer(pointer).and_then(Value::as_str).unwrap_or("-"));
+    let draining = status["draining"].as_bool() == Some(true);
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<14}{value}\n"));
+    line("state", if draining { "draining".into() } else { "serving".into() });
+    line("version", word("/version"));
+    line("realm", word("/realm"));
+    line("uptime", duration(number("/uptime_s")));
+    line("workers", number("/workers").to_string());
+    let created = number("/allocations_created_total");
+    line("allocations", format!("{} now, {created} since the start", number("/allocations")));
+    line("permissions", number("/permissions").to_string());
+    line("channels", number("/channels").to_string());
+    line("ports free", number("/ports_free").to_string());
+    for (name, way) in [("to peers", "to_peer"), ("to clients", "to_client")] {
+        let packets = number(&format!("/relay/{way}/packets"));
+        line(name, format!("{packets} packets, {}", bytes(number(&format!("/relay/{way}/bytes")))));
+    }
+    line("rooms", format!("{} with {} clients", number("/rooms/rooms"), number("/rooms/clients")));
+    for listener in status["listening"].as_array().into_iter().flatten() {
+        line(
+            "listening",
+            format!("{} {}", listener["protocol"].as_str().unwrap_or("-"), listener["address"].as_str().unwrap_or("-")),
+        );
+    }
+    text
+}
+
+fn sessions_text(sessions: &Value) -> String {
+    let Some(sessions) = sessions.as_array().filter(|sessions| !sessions.is_empty()) else {
+        return "no sessions\n".into();
+    };
+    let header = ["ID", "USER", "VIA", "CLIENT", "RELAYED", "AGE", "LEFT", "TO PEERS", "TO CLIENT"].map(String::from);
+    let row = |session: &Value| {
+        let word = |name: &str| printable(session[name].as_str().unwrap_or("-"));
+        let number = |name: &str| session[name].as_u64().unwrap_or_default();
+        let relayed = session["relayed"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        [
+            word("id"),
+            word("user"),
+            word("transport"),
+            word("client"),
+            relayed.map(printable).collect::<Vec<_>>().join(" "),
+            duration(number("age_s")),
+            duration(number("expires_in_s")),
+            bytes(session["to_peer"]["bytes"].as_u64().unwrap_or_default()),
+            bytes(session["to_client"]["bytes"].as_u64().unwrap_or_default()),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(header).chain(sessions.iter().map(row)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (at, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|row| row[at].chars().count()).max().unwrap_or_default();
+            match at + 1 == row.len() {
+                true => text.push_str(&format!("{cell}\n")),
+                false => text.push_str(&format!("{cell:<width$}  ")),
+            }
+        }
+    }
+    text
+}
+
+/// `1h5m`, `12s`.
+fn duration(seconds: u64) -> String {
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (h, m) {
+        (0, 0) => format!("{s}s"),
+        (0, _) => format!("{m}m{s}s"),
+        _ => format!("{h}h{m}m"),
+    }
+}
+
+/// `1.2 MB`.
+fn bytes(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let step = (0..units.len() - 1).find(|&step| bytes < 1000_u64.pow(step as u32 + 1)).unwrap_or(units.len() - 1);
+    match step {
+        0 => format!("{bytes} B"),
+        _ => format!("{:.1} {}", bytes as f64 / 1000_f64.powi(step as i32), units[step]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!([0, 59, 61, 3_661].map(duration), ["0s", "59s", "1m1s", "1h1m"]);
+        assert_eq!(
+            [0, 999, 1_000, 1_250_000, 5_000_000_000_000].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "1.2 MB", "5.0 TB"]
+        );
+    }
+
+    #[test]
+    fn names_from_the_network_can_not_steer_a_terminal_or_a_url() {
+        let rows = sessions_text(&json!([{ "id": "0-1-2", "user": "\u{1b}[2Jx", "relayed": ["192.0.2.7:50000"] }]));
+        assert!(rows.contains("\u{FFFD}[2Jx") && rows.contains("192.0.2.7:50000") && !rows.contains('\u{1b}'));
+        assert_eq!(escaped("a b/c&d=é"), "a%20b%2Fc%26d%3D%C3%A9");
+        assert_eq!(sessions_text(&json!([])), "no sessions\n");
+    }
+}

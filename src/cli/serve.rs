@@ -1,0 +1,195 @@
+//! A relay and its side plane together, and what may be asked of them while they run.
+
+use super::Failure;
+use super::signals::Signals;
+use crate::bus::{Command, Workers};
+use crate::config::{Identity, Plan};
+use crate::engine::{self, Engine, Listen};
+use crate::http::{self, Bind, Control, Live, Part, Plane, Reloaded};
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often a draining server looks whether its last allocation is gone.
+const DRAIN_CHECK: Duration = Duration::from_millis(100);
+/// How long whoever asks for a reload waits for it.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the main thread is asked.
+pub enum Wish {
+    /// End now; the signal's name.
+    Stop(&'static str),
+    /// Take no new allocations, and end with the last one; or take them again.
+    Drain(bool),
+    /// Read the configuration again. Who asked is told what came of it.
+    Reload(Option<Sender<Outcome>>),
+}
+
+/// What came of a reload; an error is text for the operator.
+pub type Outcome = Result<Reloaded, String>;
+
+/// Why a service did not start.
+pub enum Unstarted {
+    /// The relay's part of it.
+    Relay(io::Error),
+    /// The side plane's.
+    Plane(io::Error),
+}
+
+/// A running relay and its side plane.
+pub struct Service {
+    engine: Engine,
+    workers: Workers,
+    plane: Option<Plane>,
+    live: Arc<ArcSwap<Live>>,
+    identity: Option<Identity>,
+    draining: Arc<AtomicBool>,
+    wishes: Receiver<Wish>,
+}
+
+impl Service {
+    /// Binds everything and starts. Signals are heard from here on.
+    pub fn start(plan: Plan, more: Vec<Bind>, open: bool) -> Result<Service, Unstarted> {
+        let (ask, wishes) = crossbeam_channel::unbounded();
+        Signals::hear(ask.clone()).map_err(Unstarted::Relay)?;
+        let engine = engine::spawn(plan.engine).map_err(Unstarted::Relay)?;
+        let workers = engine.workers();
+        let live = Live { open, ..plan.plane.live(engine.listening()) };
+        let live = Arc::new(ArcSwap::from_pointee(live));
+        let draining = Arc::new(AtomicBool::new(false));
+        let binds: Vec<Bind> = plan.plane.binds.iter().cloned().chain(more).collect();
+        let plane = match binds.is_empty() && plan.plane.admin_socket.is_none() {
+            true => None,
+            false => {
+                let config = http::Config {
+                    binds,
+                    admin_socket: plan.plane.admin_socket.clone(),
+                    workers: workers.clone(),
+                    live: live.clone(),
+                    control: control(ask, draining.clone()),
+                };
+                match http::spawn(config) {
+                    Ok(plane) => Some(plane),
+                    Err(error) => {
+                        engine.stop();
+                        return Err(Unstarted::Plane(error));
+                    }
+                }
+            }
+        };
+        Ok(Service { engine, workers, plane, live, identity: plan.identity, draining, wishes })
+    }
+
+    /// Where clients are served.
+    pub fn listening(&self) -> &[Listen] {
+        self.engine.listening()
+    }
+
+    /// What a reload can change, as it is now.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Where the side plane listens, and whether by TLS.
+    pub fn plane(&self) -> &[(Part, SocketAddr, bool)] {
+        self.plane.as_ref().map_or(&[], Plane::listening)
+    }
+
+    /// Serves until asked to end; returns why. `reload` reads the configuration anew.
+    pub fn serve(self, mut reload: impl FnMut(&Service) -> Outcome) -> &'static str {
+        let why = loop {
+            let wish = match self.draining.load(Ordering::Relaxed) {
+                true => self.wishes.recv_timeout(DRAIN_CHECK),
+                false => self.wishes.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match wish {
+                Ok(Wish::Stop(signal)) => break signal,
+                Ok(Wish::Drain(on)) => self.drain(on),
+                Ok(Wish::Reload(asked_by)) => {
+                    let outcome = reload(&self);
+                    tell(&outcome);
+                    if let Some(asked_by) = asked_by {
+                        // Whoever asked may have lost patience.
+                        let _ = asked_by.send(outcome);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if self.allocations() == 0 => break "drained",
+                Err(RecvTimeoutError::Timeout) => {}
+                // The signals' thread does not end before this one.
+                Err(RecvTimeoutError::Disconnected) => break "none",
+            }
+        };
+        tracing::info!(reason = why, "stopping");
+        if let Some(plane) = self.plane {
+            plane.stop();
+        }
+        self.engine.stop();
+        tracing::info!("stopped");
+        why
+    }
+
+    /// Puts another plan in force, as far as that goes without a restart.
+    pub fn follow(&self, plan: Plan) {
+        self.engine.configure(plan.engine.turn);
+        if let (Some(current), Some(new)) = (&self.identity, &plan.identity) {
+            current.follow(new);
+        }
+        let open = self.live.load().open;
+        self.live.store(Arc::new(Live { open, ..plan.plane.live(self.engine.listening()) }));
+    }
+
+    fn drain(&self, on: bool) {
+        self.draining.store(on, Ordering::Relaxed);
+        if !self.workers.tell_all(|| Command::Drain(on)) {
+            tracing::error!("a worker could not be told to drain");
+        }
+        match on {
+            true => {
+                tracing::info!(allocations = self.allocations(), "draining: no new allocations, ends with the last")
+            }
+            false => tracing::info!("serving again"),
+        }
+    }
+
+    fn allocations(&self) -> u64 {
+        self.workers.stats.iter().map(|stats| stats.allocations.get()).sum()
+    }
+}
+
+fn control(ask: Sender<Wish>, draining: Arc<AtomicBool>) -> Control {
+    let (ask_drain, ask_reload) = (ask.clone(), ask);
+    Control {
+        // Nobody listens once the server ends, and then nothing is left to steer.
+        drain: Arc::new(move |on| drop(ask_drain.send(Wish::Drain(on)))),
+        is_draining: Arc::new(move || draining.load(Ordering::Relaxed)),
+        reload: Arc::new(move || {
+            let (told, outcome) = crossbeam_channel::bounded(1);
+            let asked = ask_reload.send(Wish::Reload(Some(told))).is_ok();
+            match asked.then(|| outcome.recv_timeout(RELOAD_PATIENCE)) {
+                Some(Ok(outcome)) => outcome,
+                _ => Err("the server did not answer in time".into()),
+            }
+        }),
+    }
+}
+
+fn tell(outcome: &Outcome) {
+    match outcome {
+        Err(fault) => tracing::error!("reload refused, the old configuration stays: {fault}"),
+        Ok(Reloaded { applied, needs_restart }) => {
+            tracing::info!(applied = applied.join(", "), "reloaded");
+            if !needs_restart.is_empty() {
+                tracing::warn!(keys = needs_restart.join(", "), "changed, but a restart is needed for these");
+            }
+        }
+    }
+}
+
+/// A plane that can not be bound, and what to do about it.
+pub fn plane_failure(error: &io::Error, change: &str) -> Failure {
+    Failure::Other(format!("the side plane can not start: {error}; {change}"))
+}
