@@ -31,5 +31,7 @@ mod relaying;
 mod resources;
 #[path = "daemon/server.rs"]
 mod server;
+#[path = "daemon/steering.rs"]
+mod steering;
 #[path = "daemon/streams.rs"]
 mod streams;

@@ -51,7 +51,27 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     ("src/bus.rs", &["crate::engine", "crate::config", "crate::cli", "crate::http"]),
     ("src/stats.rs", &["crate::engine", "crate::config", "crate::cli", "crate::http"]),
-    ("src/engine", &["crate::config", "crate::cli", "crate::http", "tokio"]),
+    ("src/engine", &["crate::config", "crate::cli", "crate::http", "crate::rooms", "tokio"]),
+    ("src/http", &["crate::engine", "crate::config", "crate::cli", "mio::"]),
+    (
+        "src/rooms",
+        &[
+            "crate::engine",
+            "crate::http",
+            "crate::bus",
+            "crate::stats",
+            "crate::config",
+            "crate::cli",
+            "Instant",
+            "SystemTime",
+            "tokio",
+            "std::thread",
+            "async fn",
+            "tracing::",
+            "axum",
+            "getrandom",
+        ],
+    ),
 ];
 
 /// Names that say nothing.

@@ -3,6 +3,7 @@
 use super::accounts::Accounts;
 use super::host::Host;
 use super::value::PortRange;
+use super::web::HttpAddress;
 use super::{Loaded, listeners};
 use crate::engine::Listen;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,6 +23,7 @@ pub fn warnings(loaded: &Loaded, host: &Host, listen: &[Listen], accounts: &Acco
     warnings.extend(ephemeral(&loaded.file.relay.ports, host));
     warnings.extend(tiny(loaded));
     warnings.extend(unused_certificate(loaded));
+    warnings.extend(plane(loaded, accounts));
     warnings.extend(readable_secrets(loaded));
     warnings
 }
@@ -126,8 +128,41 @@ fn tiny(loaded: &Loaded) -> Vec<String> {
 fn unused_certificate(loaded: &Loaded) -> Option<String> {
     let tls = &loaded.file.tls;
     let named = !tls.cert.is_empty() || !tls.key.is_empty();
-    (named && loaded.file.listen.tls.is_empty())
-        .then(|| "a certificate is configured but listen.tls is empty: TLS is off".into())
+    let used = !loaded.file.listen.tls.is_empty() || loaded.file.http.tls || loaded.file.http.admin_tls;
+    (named && !used).then(|| "a certificate is configured but listen.tls is empty: TLS is off".into())
+}
+
+/// What of the side plane reaches further than its owner may think, or not as far.
+fn plane(loaded: &Loaded, accounts: &Accounts) -> Vec<String> {
+    let (http, rooms) = (&loaded.file.http, &loaded.file.rooms);
+    let is_outside = |address: HttpAddress| address.0.filter(|address| !address.ip().is_loopback());
+    let mut warnings = Vec::new();
+    if let Some(address) = is_outside(http.listen) {
+        if !http.tls && http.trusted_proxies.is_empty() {
+            warnings.push(format!(
+                "http.listen = {address} is plain HTTP: passwords cross the network readable, and browsers open no \
+                 camera; set http.tls = true, or listen on loopback behind a proxy"
+            ));
+        }
+        if rooms.enabled && !accounts.secrets.is_empty() {
+            warnings.push(format!(
+                "everyone who reaches {address} may open a room and is given credentials for this relay; \
+                 limits.allocations_per_user bounds each room, rooms.enabled = false turns rooms off"
+            ));
+        }
+    }
+    if let Some(address) = is_outside(http.admin_listen)
+        && http.admin_token_file.is_empty()
+    {
+        warnings.push(format!(
+            "http.admin_listen = {address} without http.admin_token_file: it answers this host only; \
+             `openssl rand -base64 24` makes a token"
+        ));
+    }
+    if !http.api_keys.is_empty() && accounts.secrets.is_empty() {
+        warnings.push("http.api_keys are set but no secret: no credentials can be made; set auth.secrets".into());
+    }
+    warnings
 }
 
 /// Files with secrets that any user of this host can read.
@@ -136,6 +171,7 @@ fn readable_secrets(loaded: &Loaded) -> Vec<String> {
     let named = [
         ("auth.secret_file", &file.auth.secret_file),
         ("auth.users_file", &file.auth.users_file),
+        ("http.admin_token_file", &file.http.admin_token_file),
         ("tls.key", if file.tls.key.is_empty() { &file.tls.cert } else { &file.tls.key }),
     ];
     let named = named.into_iter().filter(|(_, path)| !path.is_empty()).map(|(key, path)| origins.path(key, path));
@@ -192,6 +228,35 @@ mod tests {
         assert!(all(quiet, &host(Some(32768..=49151), Vec::new())).is_empty());
         assert!(all(quiet, &host(Some(32768..=60999), vec![49152..=50000, 50001..=60999])).is_empty());
         assert_eq!(all(quiet, &host(Some(32768..=60999), vec![49153..=65535])).len(), 1);
+    }
+
+    #[test]
+    fn a_side_plane_that_reaches_outside_is_pointed_out() {
+        let host = host(None, Vec::new());
+        let plane = |change: &dyn Fn(&mut File)| {
+            all(
+                |file| {
+                    file.relay.external = vec!["203.0.113.7".parse().unwrap()];
+                    change(file);
+                },
+                &host,
+            )
+        };
+        assert!(plane(&|_| ()).is_empty(), "loopback is nobody else's");
+        let outside = plane(&|file| {
+            file.http.listen = "10.1.2.3:80".parse().unwrap();
+            file.http.admin_listen = "10.1.2.3:9641".parse().unwrap();
+            file.http.api_keys = vec!["0123456789abcdef".parse().unwrap()];
+        });
+        assert_eq!(outside.len(), 3, "{outside:?}");
+        assert!(outside[0].contains("plain HTTP") && outside[1].contains("this host only"), "{outside:?}");
+        assert!(outside[2].contains("set auth.secrets"), "{outside:?}");
+        let rooms = plane(&|file| {
+            file.http.listen = "10.1.2.3:80".parse().unwrap();
+            file.http.trusted_proxies = vec!["10.1.2.4".parse().unwrap()];
+            file.auth.secrets = vec!["0123456789abcdef".parse().unwrap()];
+        });
+        assert!(rooms.len() == 1 && rooms[0].contains("may open a room"), "{rooms:?}");
     }
 
     #[test]

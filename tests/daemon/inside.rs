@@ -7,6 +7,7 @@ use super::link::Via;
 use super::ports::{LOOPBACK, Stretch};
 use crate::wire_client::{ALICE, BOB, REALM};
 use std::net::{IpAddr, SocketAddr};
+use turnpike::bus::Workers;
 use turnpike::engine::{self, Engine, External, Limits, Listen, Protocol, RelayConfig};
 use turnpike::stats::WorkerStats;
 use turnpike::turn;
@@ -76,6 +77,16 @@ impl Inside {
         let mut listening = self.engine().listening().iter();
         let found = listening.find(|listen| listen.protocol == protocol && listen.addr.ip() == ip);
         found.expect("every protocol is served on both addresses").addr
+    }
+
+    /// The engine's workers, to steer and watch.
+    pub fn workers(&self) -> Workers {
+        self.engine().workers()
+    }
+
+    /// Puts another configuration in force.
+    pub fn configure(&self, config: turn::Config) {
+        self.engine().configure(config);
     }
 
     /// The sum of a counter over the workers.
