@@ -27,6 +27,8 @@ mod ports;
 mod ranges;
 #[path = "daemon/relaying.rs"]
 mod relaying;
+#[path = "daemon/reload.rs"]
+mod reload;
 #[path = "daemon/resources.rs"]
 mod resources;
 #[path = "daemon/server.rs"]

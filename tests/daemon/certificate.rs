@@ -35,8 +35,17 @@ fn chain() -> Vec<CertificateDer<'static>> {
 
 /// A client of these versions that offers these protocols by ALPN.
 pub fn client(versions: &[&'static SupportedProtocolVersion], alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    client_of(chain(), versions, alpn)
+}
+
+/// The same, trusting another certificate.
+pub fn client_of(
+    trusted: Vec<CertificateDer<'static>>,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&[u8]],
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(chain());
+    roots.add_parsable_certificates(trusted);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
     let builder = builder.expect("the provider has these versions");

@@ -44,7 +44,7 @@ pub struct Server {
     listening: Vec<(String, SocketAddr)>,
     /// The ports it relays from, and those beside them.
     pub ports: Stretch,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// Starts the binary with a configuration for tests, and settings that win over it.
@@ -132,7 +132,7 @@ impl Server {
                 }
             }
         });
-        Server { child, lines, log: RefCell::default(), listening: Vec::new(), ports, _scratch: scratch }
+        Server { child, lines, log: RefCell::default(), listening: Vec::new(), ports, scratch }
     }
 
     fn wait_until_serving(&self) -> Vec<(String, SocketAddr)> {
@@ -147,7 +147,7 @@ impl Server {
     }
 
     /// Waits for a line of the log that contains `text`.
-    fn log_until(&self, text: &str) -> String {
+    pub fn log_until(&self, text: &str) -> String {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => self.log.borrow_mut().push(line.clone()),
@@ -157,6 +157,11 @@ impl Server {
                 return line.clone();
             }
         }
+    }
+
+    /// Writes a file beside the configuration, `turnpike.toml`.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.scratch.0.join(name), text).expect("the scratch directory takes files");
     }
 
     /// Where `udp`, `tcp` or `tls` is served on an address.
