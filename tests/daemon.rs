@@ -5,6 +5,8 @@
 
 mod wire_client;
 
+#[path = "daemon/admin.rs"]
+mod admin;
 #[path = "daemon/certificate.rs"]
 mod certificate;
 #[path = "daemon/client.rs"]

@@ -63,6 +63,7 @@ c++ build-essential
 turnutils_uclient coturn
 turnutils_peer coturn
 turnserver coturn
+promtool prometheus
 chromium chromium
 openssl openssl
 node nodejs

@@ -2,29 +2,33 @@
 
 use super::Failure;
 use super::signals::Signals;
-use crate::bus::{Command, Workers};
+use crate::bus::{Command, Reply, Workers};
 use crate::config::{Identity, Plan};
 use crate::engine::{self, Engine, Listen};
 use crate::http::{self, Bind, Control, Live, Part, Plane, Reloaded};
+use crate::turn::AllocationId;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a draining server looks whether its last allocation is gone.
 const DRAIN_CHECK: Duration = Duration::from_millis(100);
-/// How long whoever asks for a reload waits for it.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a worker may take to obey.
+const WORKER_PATIENCE: Duration = Duration::from_secs(2);
+/// How long whoever asks for a reload or a drain waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the main thread is asked.
 pub enum Wish {
     /// End now; the signal's name.
     Stop(&'static str),
-    /// Take no new allocations, and end with the last one; or take them again.
-    Drain(bool),
+    /// Take no new allocations, and end with the last one; or take them again. Who asked is told
+    /// when it is so.
+    Drain(bool, Option<Sender<()>>),
     /// Read the configuration again. Who asked is told what came of it.
     Reload(Option<Sender<Outcome>>),
 }
@@ -108,7 +112,11 @@ impl Service {
             };
             match wish {
                 Ok(Wish::Stop(signal)) => break signal,
-                Ok(Wish::Drain(on)) => self.drain(on),
+                Ok(Wish::Drain(on, asked_by)) => {
+                    self.drain(on);
+                    // Whoever asked may have lost patience.
+                    asked_by.map(|asked_by| asked_by.send(()));
+                }
                 Ok(Wish::Reload(asked_by)) => {
                     let outcome = reload(&self);
                     tell(&outcome);
@@ -135,6 +143,7 @@ impl Service {
     /// Puts another plan in force, as far as that goes without a restart.
     pub fn follow(&self, plan: Plan) {
         self.engine.configure(plan.engine.turn);
+        self.settle();
         if let (Some(current), Some(new)) = (&self.identity, &plan.identity) {
             current.follow(new);
         }
@@ -147,11 +156,28 @@ impl Service {
         if !self.workers.tell_all(|| Command::Drain(on)) {
             tracing::error!("a worker could not be told to drain");
         }
+        self.settle();
         match on {
             true => {
                 tracing::info!(allocations = self.allocations(), "draining: no new allocations, ends with the last")
             }
             false => tracing::info!("serving again"),
+        }
+    }
+
+    /// Waits until every worker has obeyed what it was told: commands are obeyed in order, and
+    /// this one is answered.
+    fn settle(&self) {
+        let (give, answers) = crossbeam_channel::unbounded();
+        let none = AllocationId { index: u32::MAX, generation: 0 };
+        let told = self.workers.tell_all(|| {
+            let give = give.clone();
+            Command::Session { id: none, reply: Reply::new(move |_| drop(give.send(()))) }
+        });
+        let end = Instant::now() + WORKER_PATIENCE;
+        let obeyed = self.workers.mailboxes.iter().all(|_| answers.recv_deadline(end).is_ok());
+        if !told || !obeyed {
+            tracing::error!("a worker does not answer");
         }
     }
 
@@ -163,13 +189,18 @@ impl Service {
 fn control(ask: Sender<Wish>, draining: Arc<AtomicBool>) -> Control {
     let (ask_drain, ask_reload) = (ask.clone(), ask);
     Control {
-        // Nobody listens once the server ends, and then nothing is left to steer.
-        drain: Arc::new(move |on| drop(ask_drain.send(Wish::Drain(on)))),
+        drain: Arc::new(move |on| {
+            let (told, done) = crossbeam_channel::bounded(1);
+            // Nobody listens once the server ends, and then nothing is left to steer.
+            if ask_drain.send(Wish::Drain(on, Some(told))).is_ok() {
+                let _ = done.recv_timeout(PATIENCE);
+            }
+        }),
         is_draining: Arc::new(move || draining.load(Ordering::Relaxed)),
         reload: Arc::new(move || {
             let (told, outcome) = crossbeam_channel::bounded(1);
             let asked = ask_reload.send(Wish::Reload(Some(told))).is_ok();
-            match asked.then(|| outcome.recv_timeout(RELOAD_PATIENCE)) {
+            match asked.then(|| outcome.recv_timeout(PATIENCE)) {
                 Some(Ok(outcome)) => outcome,
                 _ => Err("the server did not answer in time".into()),
             }

@@ -30,7 +30,7 @@ impl Signals {
                         stopping.store(true, Ordering::SeqCst);
                         Wish::Stop(if signal == SIGTERM { "TERM" } else { "INT" })
                     }
-                    SIGUSR1 => Wish::Drain(true),
+                    SIGUSR1 => Wish::Drain(true, None),
                     _ => Wish::Reload(None),
                 };
                 if wishes.send(wish).is_err() {

@@ -159,6 +159,14 @@ impl Server {
         }
     }
 
+    /// A field of the line that says that it serves.
+    pub fn told(&self, field: &str) -> String {
+        let log = self.log.borrow();
+        let line = log.iter().find(|line| line.contains("\"serving\"")).expect("it serves");
+        let line: Value = serde_json::from_str(line).expect("a line of the log is JSON");
+        line[field].as_str().expect("the field is text").to_owned()
+    }
+
     /// Writes a file beside the configuration, `turnpike.toml`.
     pub fn write(&self, name: &str, text: &str) {
         fs::write(self.scratch.0.join(name), text).expect("the scratch directory takes files");

@@ -1,0 +1,127 @@
+//! The commands that talk to a running server, over its admin address and its socket.
+
+use super::client::{Caller, Peer, pattern};
+use super::link::Via;
+use super::ports::LOOPBACK;
+use super::server::Server;
+use crate::wire_client::{allocate, refresh};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// Runs a command of the binary against a server.
+fn turnpike(admin: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
+    command.args(arguments).args(["--admin", admin]).env_remove("TURNPIKE_ADMIN_TOKEN_FILE");
+    command.output().expect("the command runs")
+}
+
+/// What a command prints that must succeed.
+fn says(admin: &str, arguments: &[&str]) -> String {
+    let output = turnpike(admin, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).expect("it prints text")
+}
+
+/// What a command complains of that must fail.
+fn complains(admin: &str, arguments: &[&str]) -> String {
+    let output = turnpike(admin, arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8(output.stderr).expect("it prints text")
+}
+
+fn server(settings: &[&str]) -> (Server, String) {
+    let server = Server::start(&[&["http.admin_listen=127.0.0.1:0"], settings].concat());
+    let admin = server.told("admin");
+    (server, admin)
+}
+
+#[test]
+fn status_and_sessions_show_what_goes_on() {
+    let (server, admin) = server(&[]);
+    assert_eq!(says(&admin, &["sessions"]), "no sessions\n");
+    let (mut caller, relayed) = Caller::allocated(Via::Tcp, server.addr("tcp", LOOPBACK[0]));
+    let peer = Peer::new(LOOPBACK[0]);
+    caller.permit(&[peer.addr()]);
+    caller.send_to(peer.addr(), &pattern(1, 1500));
+    peer.receive();
+    let status = says(&admin, &["status"]);
+    for line in ["state         serving", "realm         example.org", "allocations   1 now, 1 since the start"] {
+        assert!(status.contains(line), "{line}\n{status}");
+    }
+    assert!(status.contains("to peers      1 packets, 1.5 kB"), "{status}");
+    let sessions = says(&admin, &["sessions", "--user", "alice"]);
+    let mut rows = sessions.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    assert_eq!(rows.next().expect("a header")[..3], ["ID", "USER", "VIA"]);
+    let row = rows.next().expect("a session");
+    assert_eq!(row[1..5], ["alice", "tcp", &caller.local_addr().to_string(), &relayed.to_string()]);
+    assert_eq!(says(&admin, &["sessions", "--user", "bob"]), "no sessions\n");
+    let json: Value = serde_json::from_str(&says(&admin, &["sessions", "--format", "json"])).expect("it is JSON");
+    assert_eq!((json[0]["id"].as_str(), json[0]["to_peer"]["bytes"].as_u64()), (Some(&*row[0]), Some(1500)));
+    server.stop();
+}
+
+#[test]
+fn kick_ends_one_session_or_all_of_a_user() {
+    let (server, admin) = server(&["workers=2"]);
+    let udp = server.addr("udp", LOOPBACK[0]);
+    let mut callers: Vec<Caller> = (0..3).map(|_| Caller::allocated(Via::Udp, udp).0).collect();
+    let mut bob = Caller::as_user(crate::wire_client::BOB, Via::Udp, udp);
+    bob.allocate(allocate());
+    let json: Value = serde_json::from_str(&says(&admin, &["sessions", "--format", "json"])).expect("it is JSON");
+    let first = callers[0].local_addr().to_string();
+    let session = json.as_array().into_iter().flatten().find(|session| session["client"] == first.as_str());
+    let id = session.and_then(|session| session["id"].as_str()).expect("it is listed").to_owned();
+    assert_eq!(says(&admin, &["kick", &id]), "ended\n");
+    assert!(complains(&admin, &["kick", &id]).contains("session"), "it is gone");
+    assert!(complains(&admin, &["kick", "nonsense"]).starts_with("turnpike: "));
+    assert_eq!(callers[0].code(refresh(600)), 437);
+    assert_eq!(callers[1].code(refresh(600)), 0);
+    assert_eq!(says(&admin, &["kick", "--user", "alice"]), "2 sessions ended\n");
+    assert_eq!([1, 2].map(|at| callers[at].code(refresh(600))), [437, 437]);
+    assert_eq!(bob.code(refresh(600)), 0);
+    server.stop();
+}
+
+#[test]
+fn drain_reload_and_a_drain_that_is_cancelled() {
+    let (server, admin) = server(&[]);
+    let udp = server.addr("udp", LOOPBACK[0]);
+    let (mut caller, _) = Caller::allocated(Via::Udp, udp);
+    assert_eq!(says(&admin, &["reload"]), "reloaded, nothing changed\n");
+    server.write("turnpike.toml", "nonsense = 1\n");
+    let refused = complains(&admin, &["reload"]);
+    assert!(refused.contains("nonsense") && refused.contains("turnpike.toml:1"), "{refused}");
+    assert!(says(&admin, &["drain"]).starts_with("draining"));
+    assert!(says(&admin, &["status"]).contains("state         draining"));
+    assert_eq!(Caller::new(Via::Udp, udp).code(allocate()), 508);
+    assert!(says(&admin, &["drain", "--cancel"]).starts_with("serving"));
+    Caller::allocated(Via::Udp, udp).0.end();
+    assert!(says(&admin, &["drain"]).starts_with("draining"));
+    caller.end();
+    let (status, _) = server.wait();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn the_socket_is_private_and_needs_no_token_and_the_address_does() {
+    let folder = std::env::temp_dir();
+    let socket: PathBuf = folder.join(format!("turnpike-{}.sock", std::process::id()));
+    let token = folder.join(format!("turnpike-{}.token", std::process::id()));
+    std::fs::write(&token, "a-token-of-some-length\n").expect("the folder takes files");
+    let (socket_path, token_path) = (socket.display().to_string(), token.display().to_string());
+    let settings = [format!("http.admin_socket={socket_path}"), format!("http.admin_token_file={token_path}")];
+    let (server, admin) = server(&settings.each_ref().map(String::as_str));
+    assert!(says(&socket_path, &["status"]).contains("serving"));
+    let mode = socket.metadata().expect("the socket is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(complains(&admin, &["status"]).contains("--token-file"));
+    assert!(says(&admin, &["status", "--token-file", &token_path]).contains("serving"));
+    server.stop();
+    assert!(!socket.exists(), "it takes its socket with it");
+    assert!(complains(&socket_path, &["status"]).contains("no server answers at"));
+    assert!(complains("ftp://x", &["status"]).contains("http://HOST:PORT"));
+    std::fs::remove_file(token).expect("the token's file is there");
+}
