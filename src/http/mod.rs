@@ -5,15 +5,29 @@
 
 mod admin;
 mod api;
+mod caller;
+mod connections;
+mod cors;
+mod coturn_metrics;
 mod credentials;
 mod events;
+mod exposition;
 mod guard;
+mod head;
+mod health;
+mod intake;
+mod lockout;
 mod metrics;
+mod notices;
 mod pages;
 mod public;
 mod server;
 mod sessions;
 mod signalling;
+mod token;
+mod totals;
+mod unix;
+mod usage;
 
 use crate::bus;
 use crate::rooms;
@@ -66,7 +80,7 @@ pub struct Control {
     /// Reads the configuration again and puts it in force. Called on a thread that may wait.
     /// An error is text for the operator, and then nothing has changed.
     pub reload: Arc<dyn Fn() -> Result<Reloaded, String> + Send + Sync>,
-    /// Stops taking new allocations, or takes them again.
+    /// Stops taking new allocations, or takes them again. Called on a thread that may wait.
     pub drain: Arc<dyn Fn(bool) + Send + Sync>,
     /// Whether the process drains now.
     pub is_draining: Arc<dyn Fn() -> bool + Send + Sync>,

@@ -1,16 +1,60 @@
 //! The plane's thread: its listeners, its connections, and their limits.
 
-use super::{Config, Part, Shared, admin, credentials, guard, metrics, public, sessions, signalling};
+use super::caller::{self, Arrival, Source};
+use super::connections::{self, Busy, Connections, Seat};
+use super::guard::{self, Gate};
+use super::intake::{Deadlines, Intake};
+use super::{Config, Part, Shared, admin, credentials, metrics, public, sessions, signalling, unix};
 use axum::Router;
-use axum::extract::Request;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Response, StatusCode};
+use axum::middleware::from_fn_with_state;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use tokio::net::TcpListener;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+/// How long requests under way may take when the plane stops.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long threads that wait for something may take after that.
+const THREADS_GRACE: Duration = Duration::from_millis(500);
+/// First and longest pause after a failed accept.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// What a connection may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections of one part.
+    pub connections: connections::Limits,
+    /// Requests on one connection; the last one's answer says that it is.
+    pub requests_per_connection: u32,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: connections::Limits::default(),
+            requests_per_connection: 1000,
+            deadlines: Deadlines::default(),
+        }
+    }
+}
 
 /// A running plane.
 #[derive(Debug)]
@@ -26,7 +70,7 @@ impl Plane {
         &self.listening
     }
 
-    /// Closes every connection and ends the thread.
+    /// Closes every connection and ends the thread, within two seconds.
     pub fn stop(self) {
         // The thread that does not listen any more is gone already.
         let _ = self.stop.send(true);
@@ -34,67 +78,261 @@ impl Plane {
             tracing::error!("the side plane ended by a panic");
         }
     }
+
+    /// As [`spawn`], with other limits: for tests that can not wait for the real ones.
+    #[doc(hidden)]
+    pub fn spawn_limited(config: Config, change: impl FnOnce(&mut Limits)) -> io::Result<Plane> {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        spawn_with(config, limits)
+    }
 }
 
 /// Binds every address and starts the thread. An error names the address it is about.
 pub fn spawn(config: Config) -> io::Result<Plane> {
-    let mut listeners = Vec::new();
+    spawn_with(config, Limits::default())
+}
+
+fn spawn_with(config: Config, limits: Limits) -> io::Result<Plane> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Sockets belong to the runtime that is entered.
+    let entered = runtime.enter();
+    let mut doors = Vec::new();
     for bind in &config.binds {
-        let listener = std::net::TcpListener::bind(bind.addr)
+        let listener = listen(bind.addr)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", bind.addr)))?;
-        listener.set_nonblocking(true)?;
-        listeners.push((listener, bind.clone()));
+        doors.push((listener, bind.part, bind.tls.clone().map(TlsAcceptor::from)));
     }
-    let listening = listeners
+    let listening = doors
         .iter()
-        .map(|(listener, bind)| Ok((bind.part, listener.local_addr()?, bind.tls.is_some())))
+        .map(|(listener, part, tls)| Ok((*part, listener.local_addr()?, tls.is_some())))
         .collect::<io::Result<Vec<_>>>()?;
+    let admin_socket = config.admin_socket.map(listen_unix).transpose()?;
+    drop(entered);
     let shared = Arc::new(Shared {
         live: config.live,
         workers: config.workers,
         control: config.control,
-        started: std::time::Instant::now(),
+        started: Instant::now(),
         signalling: signalling::Hub::default(),
         credentials: credentials::Desk::default(),
         watch: sessions::Watch::default(),
         counts: metrics::HttpCounts::default(),
     });
     let (stop, stopped) = watch::channel(false);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name("http".into()).spawn(move || {
-        runtime.block_on(async move {
-            for (listener, bind) in listeners {
-                let Ok(listener) = TcpListener::from_std(listener) else { continue };
-                let router = match bind.part {
-                    Part::Public => public::routes(),
-                    Part::Admin => admin::routes(),
-                }
-                .with_state(shared.clone());
-                tokio::spawn(accept(listener, router));
-            }
-            let mut stopped = stopped;
-            let _ = stopped.wait_for(|stop| *stop).await;
-        });
+        runtime.block_on(serve(shared, limits, doors, admin_socket, stopped));
+        runtime.shutdown_timeout(THREADS_GRACE);
     })?;
     Ok(Plane { listening, stop, thread })
 }
 
-async fn accept(listener: TcpListener, router: Router) {
-    while let Ok((stream, from)) = listener.accept().await {
-        let router = router.clone().layer(axum::middleware::map_request(move |mut request: Request| async move {
-            let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-            let origin = format!("http://{host}");
-            request.extensions_mut().insert(guard::Caller { ip: Some(from.ip()), origin });
-            request
-        }));
-        tokio::spawn(async move {
-            let served = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-                .with_upgrades();
-            if let Err(error) = served.await {
-                tracing::debug!(%error, client = %from, "connection ended");
+type Door = (TcpListener, Part, Option<TlsAcceptor>);
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    // Takes an address whose last owner's connections are still dying (SO_REUSEADDR).
+    let listener = std::net::TcpListener::bind(addr)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn listen_unix(path: PathBuf) -> io::Result<(UnixListener, unix::Owned)> {
+    let (listener, owned) = unix::bind(&path)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display())))?;
+    listener.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(listener)?, owned))
+}
+
+/// One part, as its listeners serve it.
+struct Site {
+    router: Router,
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+    limits: Limits,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Site {
+    fn new(part: Part, shared: Arc<Shared>, limits: Limits, stopped: watch::Receiver<bool>) -> Arc<Self> {
+        let gate = Gate { shared: shared.clone(), part, body_deadline: limits.deadlines.body };
+        let router = match part {
+            Part::Public => public::routes(),
+            Part::Admin => admin::routes(),
+        }
+        .method_not_allowed_fallback(guard::method_not_allowed)
+        .fallback(guard::not_found)
+        .with_state(shared.clone())
+        .layer(from_fn_with_state(gate, guard::guard));
+        let connections = Connections::new(limits.connections);
+        Arc::new(Site { router, shared, connections, limits, stopped })
+    }
+}
+
+async fn serve(
+    shared: Arc<Shared>,
+    limits: Limits,
+    doors: Vec<Door>,
+    admin_socket: Option<(UnixListener, unix::Owned)>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let public = Site::new(Part::Public, shared.clone(), limits, stopped.clone());
+    let admin = Site::new(Part::Admin, shared.clone(), limits, stopped.clone());
+    let mut accepting = Vec::new();
+    for (listener, part, tls) in doors {
+        let site = if part == Part::Public { &public } else { &admin };
+        accepting.push(tokio::spawn(accept(site.clone(), listener, tls)));
+    }
+    let owned = admin_socket.map(|(listener, owned)| {
+        accepting.push(tokio::spawn(accept_unix(admin.clone(), listener)));
+        owned
+    });
+    // An error is that nobody can stop the plane any more: then it has to end, too.
+    let _ = stopped.wait_for(|stop| *stop).await;
+    accepting.iter().for_each(|task| task.abort());
+    drop(owned);
+    let all_gone = async {
+        while public.connections.len() + admin.connections.len() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // Those that stay are WebSockets and streams, which end with the runtime.
+    let _ = tokio::time::timeout(GRACE, all_gone).await;
+}
+
+async fn accept(site: Arc<Site>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+    let mut backoff = BACKOFF.0;
+    loop {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                backoff = after_failure(&site, &error, backoff).await;
+                continue;
             }
-        });
+        };
+        backoff = BACKOFF.0;
+        let arrival =
+            Arrival { ip: Some(from.ip().to_canonical()), local: stream.local_addr().ok(), tls: tls.is_some() };
+        let ip = from.ip().to_canonical();
+        let is_exempt = ip.is_loopback() || caller::is_trusted(&site.shared.live.load(), ip);
+        let source = (!is_exempt).then(|| Source::of(ip));
+        let Some(seat) = site.connections.admit(source, Instant::now()) else {
+            tracing::debug!(client = %ip, "a connection was refused: too many are busy");
+            continue;
+        };
+        let served_by = seat.served_by();
+        let task = tokio::spawn(connection(site.clone(), stream, tls.clone(), arrival, seat));
+        served_by(task.abort_handle());
+    }
+}
+
+async fn accept_unix(site: Arc<Site>, listener: UnixListener) {
+    let mut backoff = BACKOFF.0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                backoff = BACKOFF.0;
+                let arrival = Arrival { ip: None, local: None, tls: false };
+                let Some(seat) = site.connections.admit(None, Instant::now()) else { continue };
+                let served_by = seat.served_by();
+                let task = tokio::spawn(requests(site.clone(), stream, arrival, seat));
+                served_by(task.abort_handle());
+            }
+            Err(error) => backoff = after_failure(&site, &error, backoff).await,
+        }
+    }
+}
+
+/// Waits a little and says for how long next time. When there are no files left, the
+/// connection that was idle longest gives up its own.
+async fn after_failure(site: &Site, error: &io::Error, backoff: Duration) -> Duration {
+    let is_the_clients = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    );
+    if is_the_clients {
+        return backoff;
+    }
+    tracing::warn!(%error, "cannot accept connections");
+    site.connections.close_oldest();
+    tokio::time::sleep(backoff).await;
+    (backoff * 2).min(BACKOFF.1)
+}
+
+async fn connection(site: Arc<Site>, stream: TcpStream, tls: Option<TlsAcceptor>, arrival: Arrival, seat: Seat) {
+    // Answers are small and whole; an error here is one of the next write, too.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return requests(site, stream, arrival, seat).await };
+    match tokio::time::timeout(site.limits.deadlines.handshake, tls.accept(stream)).await {
+        Ok(Ok(stream)) => requests(site, stream, arrival, seat).await,
+        Ok(Err(error)) => tracing::debug!(%error, client = ?arrival.ip, "no TLS"),
+        Err(_) => tracing::debug!(client = ?arrival.ip, "no TLS in time"),
+    }
+}
+
+/// Answers the requests of one connection.
+async fn requests<S>(site: Arc<Site>, stream: S, arrival: Arrival, seat: Seat)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let bell = seat.bell();
+    let intake = Intake::new(stream, seat, site.shared.clone(), site.limits.deadlines);
+    let router = TowerToHyperService::new(site.router.clone());
+    let left = AtomicU32::new(site.limits.requests_per_connection);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let busy = bell.busy();
+        request.extensions_mut().insert(arrival);
+        let is_last = left.fetch_sub(1, Ordering::Relaxed) <= 1;
+        let answer = router.call(request);
+        async move { answer.await.map(|answer| finish(answer, busy, is_last)) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    // The intake has the deadlines and limits of heads.
+    http.timer(TokioTimer::new()).header_read_timeout(None);
+    let mut served = pin!(http.serve_connection(TokioIo::new(intake), service).with_upgrades());
+    let mut stopped = site.stopped.clone();
+    let ended = tokio::select! {
+        ended = &mut served => ended,
+        () = async { drop(stopped.wait_for(|stop| *stop).await) } => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, client = ?arrival.ip, "connection ended");
+    }
+}
+
+/// The connection is busy until the last byte of the answer is on its way.
+fn finish(mut answer: Response<Body>, busy: Busy, is_last: bool) -> Response<Body> {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        busy.for_ever();
+        return answer;
+    }
+    if is_last {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer.map(|body| Body::new(Answer { body, _busy: busy }))
+}
+
+/// A body that keeps its connection busy.
+struct Answer {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -1,0 +1,195 @@
+// A stay in a room: the seat, the credentials, and one connection after another.
+
+import { IceServers } from "./ice.js";
+import { Peer, sessionOf } from "./peer.js";
+import { RoomFull, Signalling } from "./signalling.js";
+import { pause } from "./page.js";
+
+/** The second in the room waits this long for the first one's offer, then asks it to begin again. */
+const NUDGE_MS = 5_000;
+/** After a rejoin the first one need not be asked for a camera: it answers at once or does not know of this client. */
+const NUDGE_REJOINED_MS = 1_500;
+const REJOIN_TRIES_MAX = 20;
+/** Candidates that may come before the offer they belong to. */
+const AHEAD_MAX = 256;
+const REJOIN_MS = [0, 500, 1_000, 2_000, 4_000, 8_000];
+/** Two who offer at once wait up to this long before one gives way. */
+const GIVE_WAY_MS = 1_500;
+
+/** AppRTC's configuration as today's browsers take it. */
+export function modernConfiguration(text, search) {
+  const { iceTransports, ...configuration } = JSON.parse(text || "{}");
+  const wanted = configuration.iceTransportPolicy ?? iceTransports ?? new URLSearchParams(search).get("it");
+  if (wanted === "relay") configuration.iceTransportPolicy = "relay";
+  else delete configuration.iceTransportPolicy;
+  return configuration;
+}
+
+export class Session {
+  /**
+   * `on`: `waiting(afterCall)`, `connecting()`, `state(connectionState)`, `track(stream)`, `channel(channel)`,
+   * `notice(key, values)`, `socket(isOpen)`, `failed(error)`.
+   */
+  constructor({ room, search, params, media, on }) {
+    Object.assign(this, { room, search, params, media, on });
+    this.ahead = [];
+    const transport = params.ice_server_transports || new URLSearchParams(search).get("tt") || "";
+    const { iceServers: fixed = [] } = JSON.parse(params.pc_config || "{}");
+    this.ice = new IceServers({
+      url: params.ice_server_url, fixed, transport, search,
+      renewed: (servers) => this.peer?.setIceServers(servers),
+      failed: (why) => this.on.notice("no_credentials", { why }),
+    });
+  }
+
+  /** Takes a seat and begins. Throws `RoomFull`, or an error in words. */
+  async start() {
+    const servers = await this.ice.get();
+    if (!this.closed) await this.#enter(servers, NUDGE_MS);
+  }
+
+  async #enter(servers, nudge_ms) {
+    const signalling = new Signalling(this.room, this.search, {
+      message: (message) => { if (this.signalling === signalling) this.#handle(message); },
+      lost: () => this.on.socket(false),
+      back: () => this.on.socket(true),
+      expelled: () => this.#rejoin(),
+      refused: (why) => this.on.notice("join_failed", { why }),
+    });
+    this.signalling = signalling;
+    this.params = await signalling.join();
+    if (this.closed) {
+      signalling.leaveAtOnce();
+      return;
+    }
+    this.configuration = { ...modernConfiguration(this.params.pc_config, this.search), iceServers: servers };
+    this.initiator = this.params.is_initiator === "true";
+    const waiting = (this.params.messages ?? []).map((text) => JSON.parse(text));
+    if (this.initiator) {
+      this.on.waiting(false);
+      this.#connect();
+      return;
+    }
+    this.on.connecting();
+    for (const message of waiting) this.#handle(message);
+    this.nudgeTimer = setTimeout(() => { if (!this.peer) signalling.send({ type: "bye" }, false); }, nudge_ms);
+  }
+
+  /** Leaves for good. */
+  async leave() {
+    this.#close();
+    await this.signalling?.leave();
+  }
+
+  /** The same while the page goes away. */
+  leaveAtOnce() {
+    this.#close();
+    this.signalling?.leaveAtOnce();
+  }
+
+  refreshTracks() { this.peer?.refreshTracks(); }
+
+  #close() {
+    this.closed = true;
+    this.ice.close();
+    clearTimeout(this.nudgeTimer);
+    this.#disconnect();
+  }
+
+  #disconnect() {
+    this.peer?.close();
+    this.peer = undefined;
+  }
+
+  #connect() {
+    this.#disconnect();
+    const peer = new Peer({
+      configuration: this.configuration,
+      polite: !this.initiator,
+      media: this.media,
+      renew: () => this.ice.get(),
+      on: {
+        send: (message) => { if (this.peer === peer) this.signalling.send(message, this.initiator); },
+        track: (stream) => { if (this.peer === peer) this.on.track(stream); },
+        state: (state) => { if (this.peer === peer) this.on.state(state); },
+        channel: (channel) => this.on.channel(channel),
+        dead: () => { if (this.peer === peer) this.#rejoin(); },
+        iceError: () => undefined,
+        gathered: (types) => this.#judgeRelay(types),
+      },
+    });
+    this.peer = peer;
+    return peer;
+  }
+
+  #judgeRelay(types) {
+    const offered = this.configuration.iceServers.some(({ urls }) => [urls].flat().some((url) => url.startsWith("turn")));
+    if (offered && !types.has("relay") && !this.relayTold) {
+      this.relayTold = true;
+      this.on.notice("no_relay");
+    }
+  }
+
+  #handle(message) {
+    if (this.closed) return;
+    if (message.type === "bye") this.#remoteLeft();
+    else if (message.type === "offer") this.#offered(message);
+    else if (this.peer) this.peer.handle(message);
+    else if (this.ahead.length < AHEAD_MAX) this.ahead.push(message);
+  }
+
+  /** The other side began again, or left: this one is now the first in the room. */
+  async #remoteLeft() {
+    const afterCall = Boolean(this.peer?.connectedAt);
+    this.initiator = true;
+    this.ahead = [];
+    this.#disconnect();
+    this.on.waiting(afterCall);
+    this.configuration.iceServers = await this.ice.get();
+    if (!this.closed && !this.peer) this.#connect();
+  }
+
+  async #offered(message) {
+    clearTimeout(this.nudgeTimer);
+    const known = this.peer?.remoteSession;
+    if (this.peer && !known && this.initiator) {
+      // Both made a first offer: whoever wakes first gives way and answers.
+      const peer = this.peer;
+      await pause(Math.random() * GIVE_WAY_MS);
+      if (this.peer !== peer || peer.remoteSession || this.closed) return;
+    }
+    if (!this.peer || known !== sessionOf(message.sdp)) {
+      // Another connection than before, so another page over there: it leads from now on.
+      if (!this.peer || known || this.initiator) {
+        this.initiator = false;
+        this.on.connecting();
+        this.#connect();
+      }
+    }
+    this.peer.handle(message);
+    for (const early of this.ahead.splice(0)) this.peer.handle(early);
+  }
+
+  /** The seat is gone, or the connection beyond mending: as a new client, as often as it takes. */
+  async #rejoin() {
+    if (this.closed) return;
+    this.on.notice("rejoining");
+    clearTimeout(this.nudgeTimer);
+    await this.signalling.leave();
+    this.#disconnect();
+    for (let tries = 0; !this.closed; tries += 1) {
+      await pause(REJOIN_MS[Math.min(tries, REJOIN_MS.length - 1)] * (0.75 + Math.random() / 2));
+      if (this.closed) return;
+      try {
+        await this.#enter(await this.ice.get(), NUDGE_REJOINED_MS);
+        this.on.socket(true);
+        return;
+      } catch (error) {
+        if (error instanceof RoomFull || tries >= REJOIN_TRIES_MAX) {
+          this.on.failed(error);
+          return;
+        }
+      }
+    }
+  }
+}
