@@ -1,8 +1,8 @@
 //! The binary as a user meets it: exit codes, what goes to stdout, what goes to stderr.
 
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
-use std::net::UdpSocket;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -278,7 +278,17 @@ fn ice_server(server: &Server) -> Value {
 
 #[test]
 fn dev_prints_an_ice_server_and_stops_on_term() {
-    let server = Server::start(&mut turnpike(&["dev", "--listen", "127.0.0.1", "--http", "127.0.0.1:0", "--port", "0", "--workers", "1"]));
+    let server = Server::start(&mut turnpike(&[
+        "dev",
+        "--listen",
+        "127.0.0.1",
+        "--http",
+        "127.0.0.1:0",
+        "--port",
+        "0",
+        "--workers",
+        "1",
+    ]));
     let ice = ice_server(&server);
     assert!(ice["username"].as_str().unwrap().ends_with(":dev"));
     let uri = ice["urls"][0].as_str().unwrap();
@@ -298,8 +308,68 @@ fn dev_prints_the_user_it_is_given_and_stops_on_int() {
     assert_eq!(server.end().code(), Some(0));
 }
 
+/// The status line of an HTTP answer.
+fn status_line(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn dev_serves_its_pages_where_it_says() {
+    let options = ["dev", "--listen", "127.0.0.1", "--http", "127.0.0.1:0", "--port", "0"];
+    let server = Server::start(&mut turnpike(&options));
+    let mut pages = Vec::new();
+    while pages.len() < 3 {
+        let line = server.stdout.recv_timeout(PATIENCE).unwrap();
+        pages
+            .extend(line.trim().strip_prefix("http://").map(|page| page.split_whitespace().next().unwrap().to_owned()));
+    }
+    for page in &pages {
+        let (host, path) = page.split_once('/').unwrap();
+        assert_eq!(
+            status_line(&host.replace("localhost", "127.0.0.1"), &format!("/{path}")),
+            "HTTP/1.1 200 OK",
+            "{page}"
+        );
+    }
+    let admin = format!("http://{}", pages[2].trim_end_matches('/'));
+    let status = output(&["status", "--admin", &admin]);
+    assert!(stdout(&status).starts_with("state         serving"), "{}", stderr(&status));
+    let reload = output(&["reload", "--admin", &admin]);
+    assert!(stderr(&reload).contains("has no configuration file"), "{}", stderr(&reload));
+    server.signal("INT");
+    assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn dev_without_pages_only_relays() {
+    let options = ["dev", "--listen", "127.0.0.1", "--http", "off", "--port", "0"];
+    let server = Server::start(&mut turnpike(&options));
+    let first: Vec<String> = (0..3).map(|_| server.stdout.recv_timeout(PATIENCE).unwrap()).collect();
+    assert!(first[2].starts_with("Relaying for clients of"), "{first:?}");
+    server.signal("INT");
+    assert_eq!(server.end().code(), Some(0));
+}
+
 #[test]
 fn dev_names_the_option_that_is_wrong() {
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = web.local_addr().unwrap().to_string();
+    let refused = output(&["dev", "--listen", "127.0.0.1", "--port", "0", "--http", &address]);
+    assert_eq!(refused.status.code(), Some(1));
+    let text = stderr(&refused);
+    assert!(text.contains(&address) && text.contains("choose another with --http ADDR"), "{text}");
+    let refused = output(&["dev", "--listen", "127.0.0.1", "--port", "0", "--http", "8080"]);
+    assert!(
+        stderr(&refused).starts_with("turnpike: --http: `8080` is not an address and port"),
+        "{}",
+        stderr(&refused)
+    );
+
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let refused = output(&["dev", "--listen", "127.0.0.1", "--port", &port]);
@@ -310,7 +380,8 @@ fn dev_names_the_option_that_is_wrong() {
         stderr(&refused)
     );
 
-    let short = output(&["dev", "--listen", "127.0.0.1", "--http", "127.0.0.1:0", "--port", "0", "--secret", "hunter2"]);
+    let short =
+        output(&["dev", "--listen", "127.0.0.1", "--http", "127.0.0.1:0", "--port", "0", "--secret", "hunter2"]);
     assert_eq!(short.status.code(), Some(1));
     assert!(
         stderr(&short).starts_with("turnpike: --secret: a secret of 7 bytes") && !stderr(&short).contains("hunter2")
