@@ -259,9 +259,12 @@ impl PeerPolicy {
     /// Judges a peer's IP address: what a permission is about.
     pub fn judge(&self, ip: IpAddr) -> Result<Reach, Denial> {
         let loopback = self.allow_loopback && ip.is_loopback();
+        // What this server relays from is itself, whatever the address: it is never sent to, only
+        // handed over inside.
+        let own = self.own.relay.contains(&ip) && !ip.is_loopback();
         let rule = RULES.iter().find(|rule| rule.block.contains(ip));
         match rule {
-            Some(rule) if rule.firmness == Firmness::Hard && !loopback => {
+            Some(rule) if rule.firmness == Firmness::Hard && !loopback && !own => {
                 return Err(Denial::Default(rule.reason, Firmness::Hard));
             }
             _ => {}
@@ -420,6 +423,17 @@ mod tests {
         "2620:4f:8001::1",
         "168.63.129.17",
     ];
+
+    #[test]
+    fn its_own_relay_address_is_itself_whatever_the_range() {
+        let own = Own { relay: vec![ip("192.0.2.7"), ip("127.0.0.1")], local: Vec::new(), ports: 50_000..=50_010 };
+        let policy = PeerPolicy { own, ..PeerPolicy::default() };
+        let judge = |peer: &str| policy.judge_peer(peer.parse().unwrap());
+        assert_eq!(judge("192.0.2.7:50000"), Ok(Reach::Own));
+        assert_eq!(judge("192.0.2.7:3478"), Err(Denial::SelfPort));
+        assert!(judge("192.0.2.8:50000").is_err(), "its neighbours are not");
+        assert!(judge("127.0.0.1:50000").is_err(), "loopback needs its switch");
+    }
 
     #[test]
     fn the_default_denials_are_the_documented_ones() {

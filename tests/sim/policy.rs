@@ -70,9 +70,10 @@ pub fn judge(setting: &Setting, ip: IpAddr) -> Peer {
     static PRIVATE_BITS: LazyLock<Vec<String>> = LazyLock::new(|| PRIVATE.iter().map(beginning).collect());
     let text = binary(ip);
     let loopback = setting.allow_loopback && ip.is_loopback();
+    let own = setting.relay.contains(&ip) && !ip.is_loopback();
     let private = is_in(&text, &PRIVATE_BITS) && !is_listed(&text, &setting.allow);
     match ip {
-        _ if is_in(&text, &NEVER_BITS) && !loopback => Peer::Denied,
+        _ if is_in(&text, &NEVER_BITS) && !loopback && !own => Peer::Denied,
         _ if is_listed(&text, &setting.deny) => Peer::Denied,
         _ if tunnelled(ip).is_some_and(|inner| judge(setting, inner) == Peer::Denied) => Peer::Denied,
         _ if setting.relay.contains(&ip) => Peer::Own,
