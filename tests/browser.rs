@@ -1,13 +1,28 @@
-//! Headless Chromium as a client: calls between two of its peers that may only meet through the daemon.
+//! Headless Chromium as a client: calls between two of its peers that may only meet through the daemon, and the
+//! pages that the server itself serves.
 //!
 //! Both peers are clients of the same server, so the traffic also goes from one relayed address to another.
 
 mod foreign;
+mod wire_client;
+
+#[allow(dead_code, reason = "shared with the tests of the daemon")]
+#[path = "daemon/certificate.rs"]
+mod certificate;
+#[allow(dead_code, reason = "shared with the tests of the plane")]
+#[path = "plane/fixture.rs"]
+mod fixture;
+#[path = "browser/house.rs"]
+mod house;
+#[allow(dead_code, reason = "shared with the tests of the daemon")]
+#[path = "daemon/ports.rs"]
+mod ports;
 
 use std::path::Path;
 use std::process::Command;
 
 use foreign::{Daemon, LOOPBACK, PASSWORD, USER, require};
+use house::House;
 use serde_json::{Value, json};
 
 /// The shared secret that the browser's time-limited credential is minted from.
@@ -29,8 +44,8 @@ fn call(daemon: &Daemon, transport: &str, host: &str, credential: &(String, Stri
     })
 }
 
-/// Makes the calls in one browser; returns whether all succeeded and what was seen of each.
-fn make_calls(calls: Vec<Value>) -> (bool, Vec<Value>) {
+/// Runs a program of `tests/browser` with one argument; returns whether it succeeded and its lines of JSON.
+fn drive(program: &str, told: &Value) -> (bool, Vec<Value>) {
     require("node");
     require("chromium");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
@@ -40,16 +55,31 @@ fn make_calls(calls: Vec<Value>) -> (bool, Vec<Value>) {
     );
     let output = Command::new("timeout")
         .args([BROWSER_LIMIT_S, "node"])
-        .arg(folder.join("relay_call.mjs"))
-        .arg(Value::from(calls).to_string())
+        .arg(folder.join(program))
+        .arg(told.to_string())
         .output()
         .expect("timeout runs");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     // Shown with `cargo test -- --nocapture`, and when the test fails.
     println!("{stdout}{stderr}");
     assert!(matches!(output.status.code(), Some(0 | 1)), "the browser could not be driven: {}", output.status);
-    let seen = stdout.lines().map(|line| serde_json::from_str(line).expect("a JSON line a call")).collect();
+    let seen = stdout.lines().map(|line| serde_json::from_str(line).expect("a JSON line a step")).collect();
     (output.status.success(), seen)
+}
+
+/// Makes the calls in one browser; returns whether all succeeded and what was seen of each.
+fn make_calls(calls: Vec<Value>) -> (bool, Vec<Value>) {
+    drive("relay_call.mjs", &Value::from(calls))
+}
+
+/// Visits the pages as a program of `tests/browser` says; pictures are kept in the target directory.
+fn visit(house: &House, program: &str) -> Vec<Value> {
+    let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
+    let mut told = house.address();
+    told["shots"] = json!(shots);
+    let (all, seen) = drive(program, &told);
+    assert!(all, "a step of {program} failed; see the lines above");
+    seen
 }
 
 /// Fails unless everything sent over the call's data channel came back, and its video moved.
@@ -89,4 +119,41 @@ fn a_wrong_password_makes_no_call() {
     let errors = seen[0]["iceErrors"].as_array().expect("the browser's errors");
     assert!(errors.iter().any(|error| error.as_str().is_some_and(|text| text.starts_with("401"))), "{errors:?}");
     daemon.stop();
+}
+
+#[test]
+fn a_call_from_the_first_look_to_the_last_word() {
+    let house = House::open();
+    let seen = visit(&house, "call.mjs");
+    assert!(seen.len() > 10, "every step was taken: {seen:?}");
+}
+
+#[test]
+fn a_call_goes_on_after_what_happens_to_calls() {
+    visit(&House::open(), "mishaps.mjs");
+}
+
+#[test]
+fn every_way_to_the_relay_passes_the_self_test() {
+    let house = House::open();
+    let seen = visit(&house, "selftest.mjs");
+    assert_eq!(seen[0]["rows"].as_array().map(Vec::len), Some(8), "STUN and TURN over all transports: {seen:?}");
+}
+
+#[test]
+fn the_pages_under_other_conditions() {
+    // Short-lived credentials, to see them renewed.
+    let house = House::with(|live| {
+        live.open = true;
+        live.allowed_hosts = vec!["turnpike.test".into()];
+        live.mint.as_mut().expect("the fixture mints").ttl_s = 6;
+    });
+    visit(&house, "pages.mjs");
+}
+
+#[test]
+fn both_languages_have_the_same_words() {
+    let (all, seen) = drive("i18n.mjs", &json!({}));
+    assert!(all, "{seen:?}");
+    assert!(seen[0]["words"].as_u64() > Some(100), "{seen:?}");
 }

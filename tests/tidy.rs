@@ -192,7 +192,7 @@ fn documents_name_files_that_exist() {
     let documents = files_below(&root(), ".md").into_iter().filter(|path| !path.starts_with(root().join("target")));
     for document in documents {
         let text = fs::read_to_string(&document).unwrap();
-        for word in text.split(|c: char| c.is_whitespace() || "`()[],;:|\"".contains(c)) {
+        for word in text.split(|c: char| c.is_whitespace() || "`()[],;:|\"#".contains(c)) {
             let word = word.trim_end_matches('.');
             let is_path = ["src/", "tests/", "benches/", "docs/", "etc/", "fuzz/", "systemd/"]
                 .iter()

@@ -172,7 +172,9 @@ impl Service {
         let none = AllocationId { index: u32::MAX, generation: 0 };
         let told = self.workers.tell_all(|| {
             let give = give.clone();
-            Command::Session { id: none, reply: Reply::new(move |_| drop(give.send(()))) }
+            // Whoever waited may have lost patience.
+            let tell = move |_| give.send(()).unwrap_or_default();
+            Command::Session { id: none, reply: Reply::new(tell) }
         });
         let end = Instant::now() + WORKER_PATIENCE;
         let obeyed = self.workers.mailboxes.iter().all(|_| answers.recv_deadline(end).is_ok());

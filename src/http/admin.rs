@@ -5,11 +5,11 @@
 //! and the health checks are for anyone; they hold nothing.
 
 use super::guard::{Caller, Problem};
-use super::{Live, Routes, Shared, api, health, metrics, pages, sessions};
+use super::{Routes, Shared, api, guard, health, metrics, pages, sessions};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Headers by which proxies say that they stand between.
@@ -25,65 +25,41 @@ pub fn routes() -> Routes {
 pub struct Admitted(());
 
 impl FromRequestParts<Arc<Shared>> for Admitted {
-    type Rejection = Response;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        // Notices wait in their queue until someone looks for the first time.
         sessions::start(shared);
-        admit(&shared.live.load(), parts)?;
-        check_content(&parts.method, &parts.headers).map_err(Problem::into_response)?;
+        let caller = parts.extensions.get::<Caller>().ok_or_else(not_local)?;
+        let token = shared.live.load().admin_token;
+        match (caller.ip, token) {
+            // The mode of the unix socket has decided already.
+            (None, _) => {}
+            (Some(_), Some(token)) => guard::authenticate(shared, caller, guard::bearer(&parts.headers), &[token])?,
+            (Some(ip), None) => check_local(ip, &parts.method, &parts.headers)?,
+        }
+        check_content(&parts.method, &parts.headers)?;
         Ok(Admitted(()))
     }
 }
 
-fn admit(live: &Live, parts: &Parts) -> Result<(), Response> {
-    let caller = parts.extensions.get::<Caller>();
-    // The file mode of the unix socket has decided already.
-    if caller.is_some_and(|caller| caller.ip.is_none()) {
-        return Ok(());
-    }
-    match &live.admin_token {
-        Some(token) => check_token(token, &parts.headers),
-        None => check_local(caller, &parts.method, &parts.headers).map_err(Problem::into_response),
-    }
-}
-
-fn check_token(token: &[u8; 32], headers: &HeaderMap) -> Result<(), Response> {
-    match bearer(headers) {
-        Some(given) if same_token(given, token) => Ok(()),
-        _ => {
-            let detail = "The admin part needs `Authorization: Bearer` with the token of http.admin_token_file.";
-            let mut answer = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail).into_response();
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            Err(answer)
-        }
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-}
-
-fn same_token(given: &str, digest: &[u8; 32]) -> bool {
-    use sha2::Digest;
-    use subtle::ConstantTimeEq;
-    sha2::Sha256::digest(given.as_bytes()).as_slice().ct_eq(digest).into()
-}
-
 /// Whether it is someone on this machine who means it.
-fn check_local(caller: Option<&Caller>, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
-    let is_loopback = caller.and_then(|caller| caller.ip).is_some_and(|ip| ip.to_canonical().is_loopback());
+fn check_local(ip: IpAddr, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     // Behind a proxy on this machine the whole world is a loopback caller.
     let is_proxied = PROXY_HEADERS.iter().any(|name| headers.contains_key(*name));
-    if !is_loopback || is_proxied {
-        let detail = "Without http.admin_token_file the admin part is for this machine alone, not for proxies.";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "not_local", detail));
+    if !ip.to_canonical().is_loopback() || is_proxied {
+        return Err(not_local());
     }
     if is_cross_site(headers) && !is_navigation(method, headers) {
-        let detail = "The request comes from a page of another site.";
+        let detail = "the request comes from a page of another site";
         return Err(Problem::new(StatusCode::FORBIDDEN, "cross_site", detail));
     }
     Ok(())
+}
+
+fn not_local() -> Problem {
+    let detail = "without http.admin_token_file the admin part is for this machine alone, and not for proxies";
+    Problem::new(StatusCode::FORBIDDEN, "not_local", detail)
 }
 
 /// Whether a page of another origin sent the request: browsers tell.
@@ -112,25 +88,23 @@ fn check_content(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     if matches!(*method, Method::GET | Method::HEAD) || is_empty || is_json {
         return Ok(());
     }
-    let detail = "A body must be application/json.";
+    let detail = "a body must be application/json";
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
 
     /// The code of the answer, or 200.
     fn local(ip: &str, method: Method, headers: &[(&'static str, &str)]) -> u16 {
-        let ip: Option<IpAddr> = Some(ip.parse().expect("an address"));
-        let caller = Caller { ip, origin: "http://127.0.0.1:9641".into() };
+        let ip = ip.parse().expect("an address");
         let mut map = HeaderMap::new();
         map.insert("host", HeaderValue::from_static("127.0.0.1:9641"));
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a header value"));
         }
-        check_local(Some(&caller), &method, &map).map_or_else(|problem| problem.status, |()| 200)
+        check_local(ip, &method, &map).map_or_else(|problem| problem.status, |()| 200)
     }
 
     #[test]
@@ -148,7 +122,6 @@ mod tests {
         ] {
             assert_eq!(local(ip, Method::GET, &[]), status, "{ip}");
         }
-        assert!(check_local(None, &Method::GET, &HeaderMap::new()).is_err(), "nobody knows who asks");
         for name in PROXY_HEADERS {
             assert_eq!(local("127.0.0.1", Method::GET, &[(name, "127.0.0.1")]), 403, "{name}");
         }
@@ -165,7 +138,9 @@ mod tests {
             for foreign in ["cross-site", "same-site", "whatever"] {
                 assert_eq!(asks(&method, &[("sec-fetch-site", foreign)]), 403, "{method} {foreign}");
             }
-            for foreign in ["null", "http://evil.example", "http://127.0.0.1:8080", "http://127.0.0.1:9641.evil.example"] {
+            for foreign in
+                ["null", "http://evil.example", "http://127.0.0.1:8080", "http://127.0.0.1:9641.evil.example"]
+            {
                 assert_eq!(asks(&method, &[("origin", foreign)]), 403, "{method} {foreign}");
             }
             let two = [("origin", "http://127.0.0.1:9641"), ("origin", "http://evil.example")];
@@ -179,9 +154,9 @@ mod tests {
     #[test]
     fn a_body_is_json() {
         let check = |method: Method, headers: &[(&'static str, &'static str)]| {
-            let headers = headers.iter().map(|(name, value)| {
-                (header::HeaderName::from_static(name), HeaderValue::from_static(value))
-            });
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value)));
             check_content(&method, &headers.collect()).is_ok()
         };
         assert!(check(Method::POST, &[]));

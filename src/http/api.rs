@@ -3,27 +3,25 @@
 //! What is read is read from counters and from pictures of the sessions that are some seconds old
 //! at most; what steers goes to the workers at once. GET changes nothing.
 
+mod listing;
 pub mod shapes;
 pub mod views;
 
 use super::admin::Admitted;
 use super::guard::Problem;
 use super::notices::Told;
-use super::sessions::{Picture, Seen, ask, collect};
+use super::sessions::{ask, collect};
 use super::{Routes, Shared, events};
-use crate::bus::{Command, Session, SessionId};
+use crate::bus::{Command, Reply, SessionId};
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
 use axum::routing::get;
 use shapes::{
     Closed, Draining, KickQuery, ProblemShape, ReloadedShape, RoomShape, SessionDetail, Sessions, SessionsQuery,
-    SettingShape, Sort, Status,
+    SettingShape, Status,
 };
-use std::cmp::Reverse;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -48,7 +46,8 @@ type Answer<T> = Result<Json<T>, Problem>;
 #[openapi(
     info(
         title = "turnpike admin API",
-        description = "What the relay does, and the handles to steer it. Errors are `application/problem+json`.",
+        description = "What the relay does, and the handles to steer it. Errors are `application/problem+json`: \
+            401 without the token, 403 for one who may not ask without a token, 429 for one who was wrong too often.",
     ),
     components(schemas(Told, shapes::Fastest, ProblemShape)),
     security(("token" = []), ()),
@@ -98,6 +97,7 @@ async fn status(_: Admitted, State(shared): State<Arc<Shared>>) -> Json<Status> 
 #[utoipa::path(
     get,
     path = "/api/v1/sessions",
+    operation_id = "list_sessions",
     tag = "watch",
     params(SessionsQuery),
     responses((status = 200, body = Sessions), (status = 400, body = ProblemShape))
@@ -111,99 +111,29 @@ async fn list(
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
     let after = query.after.as_deref().map(session_id).transpose()?;
     if after.is_some() && query.sort.is_some() {
-        let detail = "`after` goes on in the order of ids; leave `sort` out.";
+        let detail = "`after` goes on in the order of ids; leave `sort` out";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "after_and_sort", detail));
     }
-    let filter = Filter::new(&query)?;
+    let filter = listing::Filter::new(&query)?;
     let picture = shared.watch.picture().await.ok_or_else(no_picture)?;
-    Ok(Json(page(&picture, &filter, limit, after, query.sort)))
-}
-
-fn page(picture: &Picture, filter: &Filter, limit: usize, after: Option<SessionId>, sort: Option<Sort>) -> Sessions {
-    let mut matching: Vec<&Seen> = picture.sessions.iter().filter(|seen| filter.admits(&seen.session)).collect();
-    let total = matching.len();
-    match sort {
-        None => matching.retain(|seen| after.is_none_or(|after| seen.session.id > after)),
-        Some(Sort::Age) => matching.sort_by_key(|seen| Reverse(seen.session.age_ms)),
-        Some(Sort::Bytes) => {
-            matching.sort_by_key(|seen| Reverse(seen.volumes().iter().map(|volume| volume.bytes).sum::<u64>()));
-        }
-        Some(Sort::Rate) => {
-            matching.sort_by_key(|seen| Reverse(seen.rates.map_or(0, |rates| rates.bytes_per_s() as u64)));
-        }
-    }
-    let is_more = sort.is_none() && matching.len() > limit;
-    matching.truncate(limit);
-    let next = matching.last().filter(|_| is_more).map(|seen| seen.session.id.to_string());
-    let sessions = matching.into_iter().map(views::session).collect();
-    Sessions { sessions, total, next, partial: picture.is_partial }
-}
-
-/// Which sessions are asked for.
-#[derive(Default)]
-struct Filter {
-    user: Option<String>,
-    client: Option<Place>,
-    transport: Option<String>,
-    relayed: Option<Place>,
-}
-
-/// An address, with or without its port.
-#[derive(Clone, Copy)]
-enum Place {
-    Ip(IpAddr),
-    Socket(SocketAddr),
-}
-
-impl Place {
-    fn parse(text: &str) -> Result<Self, Problem> {
-        let socket = || text.parse().map(Place::Socket);
-        text.parse().map(Place::Ip).or_else(|_| socket()).map_err(|_| {
-            let detail = format!("`{text}` is neither an address nor an address and port.");
-            Problem::new(StatusCode::BAD_REQUEST, "bad_address", detail)
-        })
-    }
-
-    fn is(self, addr: SocketAddr) -> bool {
-        match self {
-            Place::Ip(ip) => addr.ip() == ip,
-            Place::Socket(socket) => addr == socket,
-        }
-    }
-}
-
-impl Filter {
-    fn new(query: &SessionsQuery) -> Result<Self, Problem> {
-        let place = |text: &Option<String>| text.as_deref().map(Place::parse).transpose();
-        Ok(Filter {
-            user: query.user.clone(),
-            client: place(&query.client)?,
-            transport: query.transport.clone(),
-            relayed: place(&query.relayed)?,
-        })
-    }
-
-    fn admits(&self, session: &Session) -> bool {
-        let account = &session.account;
-        let is_user = |user: &String| *account.payer == **user || *account.username == *user.as_bytes();
-        let is_relayed = |place: Place| session.relayed.iter().flatten().any(|relayed| place.is(relayed.0));
-        self.user.as_ref().is_none_or(is_user)
-            && self.client.is_none_or(|place| place.is(session.tuple.client.0))
-            && self.transport.as_ref().is_none_or(|name| *name == session.tuple.transport.name())
-            && self.relayed.is_none_or(is_relayed)
-    }
+    Ok(Json(listing::page(&picture, &filter, limit, after, query.sort)))
 }
 
 /// One session, with its permissions and channels.
 #[utoipa::path(
     get,
     path = "/api/v1/sessions/{id}",
+    operation_id = "show_session",
     tag = "watch",
     params(("id" = String, Path, description = "The session's name", example = "0-12-3")),
     responses((status = 200, body = SessionDetail), (status = 404, body = ProblemShape))
 )]
-async fn detail(_: Admitted, State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Answer<SessionDetail> {
-    let id = session_id(&id)?;
+async fn detail(
+    _: Admitted,
+    State(shared): State<Arc<Shared>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Answer<SessionDetail> {
+    let id = session_id(&id.map_err(|_| no_session())?)?;
     let allocation = id.allocation;
     let detail = tell(&shared, id, |reply| Command::Session { id: allocation, reply }).await?.ok_or_else(no_session)?;
     let rates = shared.watch.latest().and_then(|picture| picture.find(id).and_then(|seen| seen.rates));
@@ -214,12 +144,17 @@ async fn detail(_: Admitted, State(shared): State<Arc<Shared>>, Path(id): Path<S
 #[utoipa::path(
     delete,
     path = "/api/v1/sessions/{id}",
+    operation_id = "end_session",
     tag = "steer",
     params(("id" = String, Path, description = "The session's name", example = "0-12-3")),
     responses((status = 204, description = "It has ended."), (status = 404, body = ProblemShape))
 )]
-async fn close(_: Admitted, State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let id = session_id(&id)?;
+async fn close(
+    _: Admitted,
+    State(shared): State<Arc<Shared>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    let id = session_id(&id.map_err(|_| no_session())?)?;
     let allocation = id.allocation;
     match tell(&shared, id, |reply| Command::Close { id: allocation, reply }).await? {
         true => {
@@ -234,6 +169,7 @@ async fn close(_: Admitted, State(shared): State<Arc<Shared>>, Path(id): Path<St
 #[utoipa::path(
     delete,
     path = "/api/v1/sessions",
+    operation_id = "end_sessions_of_user",
     tag = "steer",
     params(KickQuery),
     responses((status = 200, body = Closed), (status = 400, body = ProblemShape))
@@ -265,16 +201,18 @@ async fn close_all(
 
 /// Takes no new allocation from now on. Those there are go on.
 #[utoipa::path(post, path = "/api/v1/drain", tag = "steer", responses((status = 202, body = Draining)))]
-async fn drain(_: Admitted, State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    (shared.control.drain)(true);
-    (StatusCode::ACCEPTED, Json(Draining { draining: true }))
+async fn drain(_: Admitted, State(shared): State<Arc<Shared>>) -> Result<(StatusCode, Json<Draining>), Problem> {
+    let drain = shared.control.drain.clone();
+    aside(move || drain(true)).await?;
+    Ok((StatusCode::ACCEPTED, Json(Draining { draining: true })))
 }
 
 /// Takes new allocations again.
 #[utoipa::path(delete, path = "/api/v1/drain", tag = "steer", responses((status = 200, body = Draining)))]
-async fn resume(_: Admitted, State(shared): State<Arc<Shared>>) -> Json<Draining> {
-    (shared.control.drain)(false);
-    Json(Draining { draining: false })
+async fn resume(_: Admitted, State(shared): State<Arc<Shared>>) -> Answer<Draining> {
+    let drain = shared.control.drain.clone();
+    aside(move || drain(false)).await?;
+    Ok(Json(Draining { draining: false }))
 }
 
 /// Reads the configuration again and puts it in force. A faulty one changes nothing.
@@ -286,23 +224,20 @@ async fn resume(_: Admitted, State(shared): State<Arc<Shared>>) -> Json<Draining
 )]
 async fn reload(_: Admitted, State(shared): State<Arc<Shared>>) -> Answer<ReloadedShape> {
     let reload = shared.control.reload.clone();
-    let reloaded = tokio::task::spawn_blocking(move || reload()).await.map_err(|_| {
-        let detail = "The reload ended early; see the log.";
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reload", detail)
-    })?;
-    let reloaded = reloaded
-        .map_err(|text| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_configuration", text))?;
+    let reloaded = aside(move || reload()).await?;
+    let reloaded =
+        reloaded.map_err(|text| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_configuration", text))?;
     Ok(Json(ReloadedShape { applied: reloaded.applied, needs_restart: reloaded.needs_restart }))
 }
 
 /// Rooms and who is in them.
-#[utoipa::path(get, path = "/api/v1/rooms", tag = "watch", responses((status = 200, body = Vec<RoomShape>)))]
+#[utoipa::path(get, path = "/api/v1/rooms", operation_id = "list_rooms", tag = "watch", responses((status = 200, body = Vec<RoomShape>)))]
 async fn rooms(_: Admitted, State(shared): State<Arc<Shared>>) -> Json<Vec<RoomShape>> {
     Json(views::rooms(&shared))
 }
 
 /// The configuration in force; secrets are hidden.
-#[utoipa::path(get, path = "/api/v1/config", tag = "watch", responses((status = 200, body = Vec<SettingShape>)))]
+#[utoipa::path(get, path = "/api/v1/config", operation_id = "show_configuration", tag = "watch", responses((status = 200, body = Vec<SettingShape>)))]
 async fn config(_: Admitted, State(shared): State<Arc<Shared>>) -> Json<Vec<SettingShape>> {
     let live = shared.live.load();
     let setting = |setting: &super::Setting| SettingShape {
@@ -314,22 +249,30 @@ async fn config(_: Admitted, State(shared): State<Arc<Shared>>) -> Json<Vec<Sett
 }
 
 /// The last notices, 256 at most, the oldest first.
-#[utoipa::path(get, path = "/api/v1/notices", tag = "watch", responses((status = 200, body = Vec<Told>)))]
+#[utoipa::path(get, path = "/api/v1/notices", operation_id = "list_notices", tag = "watch", responses((status = 200, body = Vec<Told>)))]
 async fn notices(_: Admitted, State(shared): State<Arc<Shared>>) -> Json<Vec<Told>> {
     Json(shared.watch.notices.lock().iter().map(|told| Told::clone(told)).collect())
+}
+
+/// Runs what may wait on a thread where nobody else waits for it.
+async fn aside<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(task).await.map_err(|error| {
+        tracing::error!(%error, "a task of the admin part ended early");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the task ended early; see the log")
+    })
 }
 
 /// Tells the worker of a session and waits for its answer.
 async fn tell<T: Send + 'static>(
     shared: &Shared,
     id: SessionId,
-    command: impl FnOnce(crate::bus::Reply<T>) -> Command,
+    command: impl FnOnce(Reply<T>) -> Command,
 ) -> Result<T, Problem> {
     let mailbox = shared.workers.mailboxes.get(usize::from(id.worker)).ok_or_else(no_session)?;
     match timeout(PATIENCE, ask(mailbox, command)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) | Err(_) => {
-            let detail = format!("Worker {} does not answer.", id.worker);
+            let detail = format!("worker {} does not answer", id.worker);
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "worker_silent", detail))
         }
     }
@@ -340,11 +283,11 @@ fn session_id(text: &str) -> Result<SessionId, Problem> {
 }
 
 fn no_session() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no_session", "There is no such session; it may have ended.")
+    Problem::new(StatusCode::NOT_FOUND, "no_session", "there is no such session; it may have ended")
 }
 
 fn no_picture() -> Problem {
-    let detail = "The workers do not show their sessions; try again, and look at /healthz.";
+    let detail = "the workers do not show their sessions; look at /healthz";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_picture", detail)
 }
 

@@ -42,12 +42,22 @@ struct Seated {
 /// One connection, as the others see it.
 struct Occupant {
     source: Option<Source>,
-    /// Since when no request is under way; `None` while one is, and after an upgrade.
-    idle_since: Mutex<Option<Instant>>,
+    state: Mutex<Use>,
     /// Its task, which ends it.
     task: OnceLock<AbortHandle>,
     /// Who waits for the request under way to end.
     waiting: AtomicWaker,
+}
+
+/// What a connection is used for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// No request is under way since then.
+    Idle(Instant),
+    /// One is.
+    Request,
+    /// It was upgraded: it is another protocol's, which has its own limits.
+    Upgraded,
 }
 
 /// A connection's place; given back when dropped.
@@ -64,8 +74,15 @@ impl Connections {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.seated.lock().seats.len()
+    }
+
+    /// On how many a request is under way.
+    pub fn requests(&self) -> usize {
+        let seated = self.seated.lock();
+        seated.seats.values().filter(|occupant| *occupant.state.lock() == Use::Request).count()
     }
 
     /// A place for a connection of `source` (`None`: one that its source does not limit).
@@ -84,7 +101,7 @@ impl Connections {
         seated.next += 1;
         let occupant = Arc::new(Occupant {
             source,
-            idle_since: Mutex::new(Some(now)),
+            state: Mutex::new(Use::Idle(now)),
             task: OnceLock::new(),
             waiting: AtomicWaker::new(),
         });
@@ -98,10 +115,19 @@ impl Connections {
     }
 }
 
+impl Occupant {
+    fn idle_since(&self) -> Option<Instant> {
+        match *self.state.lock() {
+            Use::Idle(since) => Some(since),
+            Use::Request | Use::Upgraded => None,
+        }
+    }
+}
+
 impl Seated {
     fn close_oldest(&mut self, may_go: impl Fn(&Occupant) -> bool) -> bool {
         let idle = self.seats.iter().filter(|(_, occupant)| may_go(occupant) && occupant.task.get().is_some());
-        let idle = idle.filter_map(|(number, occupant)| Some(((*occupant.idle_since.lock())?, *number)));
+        let idle = idle.filter_map(|(number, occupant)| Some((occupant.idle_since()?, *number)));
         let Some((_, oldest)) = idle.min() else { return false };
         // Its place is free at once; its socket when its task is next looked at.
         if let Some(occupant) = self.seats.remove(&oldest)
@@ -130,7 +156,7 @@ impl Seat {
 
     /// Since when the connection is idle, if it is.
     pub fn idle_since(&self) -> Option<Instant> {
-        *self.occupant.idle_since.lock()
+        self.occupant.idle_since()
     }
 
     /// Wakes when the request under way has ended.
@@ -152,7 +178,7 @@ pub struct Bell(Arc<Occupant>);
 impl Bell {
     /// A request is under way until the result is dropped.
     pub fn busy(&self) -> Busy {
-        *self.0.idle_since.lock() = None;
+        *self.0.state.lock() = Use::Request;
         Busy(Some(self.0.clone()))
     }
 }
@@ -161,16 +187,18 @@ impl Bell {
 pub struct Busy(Option<Arc<Occupant>>);
 
 impl Busy {
-    /// The connection became something else: it is never idle again.
-    pub fn for_ever(mut self) {
-        self.0 = None;
+    /// The connection is another protocol's from now on.
+    pub fn upgraded(mut self) {
+        if let Some(occupant) = self.0.take() {
+            *occupant.state.lock() = Use::Upgraded;
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
         if let Some(occupant) = self.0.take() {
-            *occupant.idle_since.lock() = Some(Instant::now());
+            *occupant.state.lock() = Use::Idle(Instant::now());
             occupant.waiting.wake();
         }
     }
@@ -208,11 +236,13 @@ mod tests {
         let fourth = sit(&connections, None, start + Duration::from_secs(9)).unwrap();
         assert_eq!(connections.len(), 3);
         assert_eq!(seats.iter().map(is_open).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(connections.requests(), 1);
         drop(busy);
+        assert_eq!(connections.requests(), 0);
         assert!(seats[0].idle_since().is_some());
-        seats[2].bell().busy().for_ever();
-        seats[0].bell().busy().for_ever();
-        fourth.bell().busy().for_ever();
+        seats[2].bell().busy().upgraded();
+        seats[0].bell().busy().upgraded();
+        fourth.bell().busy().upgraded();
         assert!(connections.admit(None, start).is_none(), "nobody can make room");
         drop(seats);
         assert_eq!(connections.len(), 1);

@@ -6,7 +6,7 @@
 use super::caller::Source;
 use super::guard::{self, Caller, Problem, Refused};
 use super::lockout::{Lockouts, PerMinute};
-use super::token::Grant;
+use super::token::{Grant, NoGrant};
 use super::{Live, Mint, Routes, Shared};
 use axum::extract::{Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
@@ -283,10 +283,11 @@ fn right(
         let is_key = live.api_keys.iter().fold(false, |found, digest| found | guard::same_token(token, digest));
         match Grant::verify(token, &live.token_key, now_unix_s()) {
             _ if is_key => Ok(Right::Key(Sha256::digest(token).into())),
-            Some(grant) => Ok(Right::Room(grant.room)),
+            Ok(grant) => Ok(Right::Room(grant.room)),
             // In development pages of others ask too, with keys of their own.
-            None if live.open => Ok(Right::Open),
-            None => Err(Refused::Wrong),
+            Err(_) if live.open => Ok(Right::Open),
+            Err(NoGrant::Stale) => Err(Refused::Stale),
+            Err(NoGrant::Foreign) => Err(Refused::Wrong),
         }
     });
     match found {
@@ -331,7 +332,12 @@ fn issue(
     };
     taken.map_err(|wait| Problem::too_many(wait, "too many credentials were asked for; wait a little"))?;
     let credential = mint.issue(user, ttl_s, now_unix_s());
-    tracing::info!(user = user.unwrap_or_default(), client = ?caller.ip, ttl_s, "gave a credential");
+    tracing::info!(
+        user = user.unwrap_or_default(),
+        client = caller.ip.map(tracing::field::display),
+        ttl_s,
+        "gave a credential"
+    );
     Ok(credential)
 }
 

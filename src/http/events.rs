@@ -111,7 +111,7 @@ fn write(block: &mut String, name: &str, content: &impl Serialize) {
 )]
 pub async fn events(_: Admitted, State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let receiver = shared.watch.audience.join().ok_or_else(|| {
-        let detail = format!("{LISTENERS_MAX} listen already; close a console and try again.");
+        let detail = format!("{LISTENERS_MAX} listen already; close a console and try again");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners", detail)
     })?;
     shared.watch.hurry();

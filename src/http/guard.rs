@@ -128,6 +128,8 @@ pub fn authenticate(
 pub enum Refused {
     /// There is none.
     Missing,
+    /// It was right once.
+    Stale,
     /// It is wrong.
     Wrong,
 }
@@ -147,11 +149,12 @@ pub fn admit<T>(shared: &Shared, caller: &Caller, check: impl FnOnce() -> Result
         }
         (Ok(passed), None) => Ok(passed),
         (Err(Refused::Missing), _) => Err(Problem::unauthorized("send the token as Authorization: Bearer TOKEN")),
+        (Err(Refused::Stale), _) => Err(Problem::unauthorized("the time of the token is over")),
         (Err(Refused::Wrong), source) => {
             if let Some(source) = source {
                 lockouts.fail(source, now);
             }
-            tracing::info!(client = ?caller.ip, "a wrong token or key was refused");
+            tracing::info!(client = caller.ip.map(tracing::field::display), "a wrong token or key was refused");
             Err(Problem::unauthorized("the token or key is wrong"))
         }
     }

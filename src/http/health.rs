@@ -7,7 +7,7 @@ use crate::bus::{self, Command};
 use crate::turn::AllocationId;
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::routing::get;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -46,31 +46,38 @@ pub fn routes() -> Routes {
     Routes::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
 }
 
+type Good = ([(header::HeaderName, &'static str); 1], Json<Value>);
+
+fn good(status: &str) -> Good {
+    ([(header::CACHE_CONTROL, "no-store")], Json(json!({ "status": status })))
+}
+
 /// Every worker that does not answer in time.
 async fn check(workers: &bus::Workers) -> Vec<usize> {
-    let each = workers.mailboxes.iter().map(|mailbox| {
-        timeout(PATIENCE, ask(mailbox, |reply| Command::Session { id: NOBODY, reply }))
-    });
+    let each = workers
+        .mailboxes
+        .iter()
+        .map(|mailbox| timeout(PATIENCE, ask(mailbox, |reply| Command::Session { id: NOBODY, reply })));
     let answers = futures_util::future::join_all(each).await;
     let silent = answers.iter().enumerate().filter(|(_, answer)| !matches!(answer, Ok(Ok(_))));
     silent.map(|(worker, _)| worker).collect()
 }
 
-async fn healthz(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+async fn healthz(State(shared): State<Arc<Shared>>) -> Result<Good, Problem> {
     let silent = shared.watch.health.silent_workers(&shared.workers).await;
     if silent.is_empty() {
-        return Ok(Json(json!({ "status": "ok" })));
+        return Ok(good("ok"));
     }
     let names: Vec<String> = silent.iter().map(usize::to_string).collect();
-    let detail = format!("Within {} s no answer came from worker {}.", PATIENCE.as_secs(), names.join(", "));
+    let detail = format!("within {} s no answer came from worker {}", PATIENCE.as_secs(), names.join(", "));
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "worker_silent", detail))
 }
 
-async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Good, Problem> {
     match (shared.control.is_draining)() {
-        false => Ok(Json(json!({ "status": "ready" }))),
+        false => Ok(good("ready")),
         true => {
-            let detail = "The server drains: it takes no new allocation.";
+            let detail = "the server drains: it takes no new allocation";
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail))
         }
     }

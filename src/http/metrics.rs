@@ -57,7 +57,7 @@ pub fn routes() -> Routes {
 async fn scrape(_: Admitted, State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let text = expose(&shared).encode().map_err(|error| {
         tracing::error!(%error, "metrics could not be written");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", "The metrics could not be written; see the log.")
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", "the metrics could not be written; see the log")
     })?;
     let head = [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT), (header::CACHE_CONTROL, "no-store")];
     Ok((head, text).into_response())
@@ -95,9 +95,8 @@ fn server(out: &mut Exposition, shared: &Shared, live: &Live) {
 
 fn allocations(out: &mut Exposition, totals: &Totals<'_>) {
     let kinds = || TRANSPORTS.into_iter().flat_map(|transport| FAMILIES.map(|family| (transport, family)));
-    let labels = |transport: crate::turn::Transport, family| {
-        [("transport", transport.name()), ("family", family_name(family))]
-    };
+    let labels =
+        |transport: crate::turn::Transport, family| [("transport", transport.name()), ("family", family_name(family))];
     let mut now = out.gauges(
         "turnpike_allocations",
         "Allocations there are, by the client's transport and the family of the relayed address; \

@@ -62,7 +62,8 @@ pub async fn tend(shared: Arc<Shared>) {
         }
         let at_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let passed_over = fresh.len().saturating_sub(KEPT);
-        let told: Vec<Arc<Told>> = fresh[passed_over..].iter().map(|notice| Arc::new(tell(notice, at_unix_s))).collect();
+        let told: Vec<Arc<Told>> =
+            fresh[passed_over..].iter().map(|notice| Arc::new(tell(notice, at_unix_s))).collect();
         {
             let mut kept = shared.watch.notices.lock();
             kept.extend(told.iter().cloned());

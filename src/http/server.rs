@@ -14,6 +14,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,6 +35,11 @@ const GRACE: Duration = Duration::from_secs(1);
 const THREADS_GRACE: Duration = Duration::from_millis(500);
 /// First and longest pause after a failed accept.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// How often it is said that connections can not be accepted.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// What a connection may cost.
 #[derive(Clone, Copy, Debug)]
@@ -130,10 +136,13 @@ fn spawn_with(config: Config, limits: Limits) -> io::Result<Plane> {
 type Door = (TcpListener, Part, Option<TlsAcceptor>);
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    // Takes an address whose last owner's connections are still dying (SO_REUSEADDR).
-    let listener = std::net::TcpListener::bind(addr)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    // Takes an address whose last owner's connections are still dying.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 fn listen_unix(path: PathBuf) -> io::Result<(UnixListener, unix::Owned)> {
@@ -190,26 +199,26 @@ async fn serve(
     let _ = stopped.wait_for(|stop| *stop).await;
     accepting.iter().for_each(|task| task.abort());
     drop(owned);
-    let all_gone = async {
-        while public.connections.len() + admin.connections.len() > 0 {
+    let answered = async {
+        while public.connections.requests() + admin.connections.requests() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    // Those that stay are WebSockets and streams, which end with the runtime.
-    let _ = tokio::time::timeout(GRACE, all_gone).await;
+    // What goes on after that is a stream, and ends with the runtime as all connections do.
+    let _ = tokio::time::timeout(GRACE, answered).await;
 }
 
 async fn accept(site: Arc<Site>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    let mut backoff = BACKOFF.0;
+    let mut trouble = Trouble::default();
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                backoff = after_failure(&site, &error, backoff).await;
+                trouble.wait(&site, &error).await;
                 continue;
             }
         };
-        backoff = BACKOFF.0;
+        trouble.backoff = BACKOFF.0;
         let arrival =
             Arrival { ip: Some(from.ip().to_canonical()), local: stream.local_addr().ok(), tls: tls.is_some() };
         let ip = from.ip().to_canonical();
@@ -226,36 +235,50 @@ async fn accept(site: Arc<Site>, listener: TcpListener, tls: Option<TlsAcceptor>
 }
 
 async fn accept_unix(site: Arc<Site>, listener: UnixListener) {
-    let mut backoff = BACKOFF.0;
+    let mut trouble = Trouble::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                backoff = BACKOFF.0;
+                trouble.backoff = BACKOFF.0;
                 let arrival = Arrival { ip: None, local: None, tls: false };
                 let Some(seat) = site.connections.admit(None, Instant::now()) else { continue };
                 let served_by = seat.served_by();
                 let task = tokio::spawn(requests(site.clone(), stream, arrival, seat));
                 served_by(task.abort_handle());
             }
-            Err(error) => backoff = after_failure(&site, &error, backoff).await,
+            Err(error) => trouble.wait(&site, &error).await,
         }
     }
 }
 
-/// Waits a little and says for how long next time. When there are no files left, the
-/// connection that was idle longest gives up its own.
-async fn after_failure(site: &Site, error: &io::Error, backoff: Duration) -> Duration {
-    let is_the_clients = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    );
-    if is_the_clients {
-        return backoff;
+/// A listener that could not accept.
+struct Trouble {
+    backoff: Duration,
+    warned: Option<Instant>,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Trouble { backoff: BACKOFF.0, warned: None }
     }
-    tracing::warn!(%error, "cannot accept connections");
-    site.connections.close_oldest();
-    tokio::time::sleep(backoff).await;
-    (backoff * 2).min(BACKOFF.1)
+}
+
+impl Trouble {
+    /// Waits a little, longer each time. When there are no files left, the connection that was
+    /// idle longest gives up its own.
+    async fn wait(&mut self, site: &Site, error: &io::Error) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+            return;
+        }
+        if self.warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
+            self.warned = Some(Instant::now());
+            tracing::warn!(%error, "cannot accept connections; those that are idle longest are closed");
+        }
+        site.connections.close_oldest();
+        tokio::time::sleep(self.backoff).await;
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
 }
 
 async fn connection(site: Arc<Site>, stream: TcpStream, tls: Option<TlsAcceptor>, arrival: Arrival, seat: Seat) {
@@ -264,8 +287,8 @@ async fn connection(site: Arc<Site>, stream: TcpStream, tls: Option<TlsAcceptor>
     let Some(tls) = tls else { return requests(site, stream, arrival, seat).await };
     match tokio::time::timeout(site.limits.deadlines.handshake, tls.accept(stream)).await {
         Ok(Ok(stream)) => requests(site, stream, arrival, seat).await,
-        Ok(Err(error)) => tracing::debug!(%error, client = ?arrival.ip, "no TLS"),
-        Err(_) => tracing::debug!(client = ?arrival.ip, "no TLS in time"),
+        Ok(Err(error)) => tracing::debug!(%error, client = arrival.ip.map(tracing::field::display), "no TLS"),
+        Err(_) => tracing::debug!(client = arrival.ip.map(tracing::field::display), "no TLS in time"),
     }
 }
 
@@ -298,14 +321,14 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, client = ?arrival.ip, "connection ended");
+        tracing::debug!(%error, client = arrival.ip.map(tracing::field::display), "connection ended");
     }
 }
 
 /// The connection is busy until the last byte of the answer is on its way.
 fn finish(mut answer: Response<Body>, busy: Busy, is_last: bool) -> Response<Body> {
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        busy.for_ever();
+        busy.upgraded();
         return answer;
     }
     if is_last {

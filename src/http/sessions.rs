@@ -1,7 +1,7 @@
 //! Sessions as the workers show them, page by page, and their rates.
 //!
-//! A picture of all sessions is taken at most once a second, and only while someone looks;
-//! however many look, they see the same one. Taking it never makes a worker wait.
+//! A picture of all sessions is taken once a second while someone looks on, and for one who asks;
+//! however many ask at once, they see the same one. Taking it never makes a worker wait.
 
 use super::Shared;
 use super::events::Audience;
@@ -22,8 +22,8 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 pub const PERIOD: Duration = Duration::from_secs(1);
 /// How long one who asked for a picture counts as looking.
 const LOOKS_FOR: Duration = Duration::from_secs(10);
-/// The oldest picture that is shown to one who asks.
-const AGE_MAX: Duration = Duration::from_millis(1_500);
+/// The shortest time between two pictures, however many ask.
+const SPACING: Duration = Duration::from_millis(50);
 /// The oldest picture that rates are worked out from.
 const BASE_AGE_MAX: Duration = Duration::from_secs(15);
 /// The shortest time that rates are worked out over.
@@ -46,10 +46,7 @@ impl Rate {
     /// From two volumes and the time between them.
     fn between(before: Volume, after: Volume, time: Duration) -> Self {
         let per_s = |before: u64, after: u64| after.saturating_sub(before) as f64 / time.as_secs_f64().max(0.001);
-        Rate {
-            packets_per_s: per_s(before.packets, after.packets),
-            bytes_per_s: per_s(before.bytes, after.bytes),
-        }
+        Rate { packets_per_s: per_s(before.packets, after.packets), bytes_per_s: per_s(before.bytes, after.bytes) }
     }
 }
 
@@ -96,6 +93,8 @@ fn volumes(session: &Session) -> [Volume; 2] {
 /// All sessions at one moment.
 #[derive(Clone, Debug)]
 pub struct Picture {
+    /// When the workers were asked.
+    pub begun: Instant,
     /// When it was complete.
     pub taken: Instant,
     /// The sessions, by name.
@@ -138,19 +137,20 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A picture that is not older than [`AGE_MAX`]; `None` if there is none in time.
+    /// A picture that was begun after it was asked for; `None` if there is none in time.
     pub async fn picture(&self) -> Option<Arc<Picture>> {
-        *self.looked.lock() = Some(Instant::now());
+        let asked = Instant::now();
+        *self.looked.lock() = Some(asked);
         let mut latest = self.latest.subscribe();
         self.wanted.notify_one();
-        let is_fresh = |latest: &Option<Arc<Picture>>| latest.as_ref().is_some_and(|p| p.taken.elapsed() < AGE_MAX);
+        let is_fresh = |latest: &Option<Arc<Picture>>| latest.as_ref().is_some_and(|p| p.begun >= asked);
         let found = timeout(WAIT_MAX, latest.wait_for(is_fresh)).await;
         found.ok()?.ok()?.clone()
     }
 
-    /// The latest picture there is.
+    /// The latest picture, if pictures are taken now.
     pub fn latest(&self) -> Option<Arc<Picture>> {
-        self.latest.borrow().clone()
+        self.latest.borrow().clone().filter(|picture| picture.taken.elapsed() < 2 * PERIOD)
     }
 
     /// Has a picture taken soon, for one who begins to look on.
@@ -167,8 +167,13 @@ impl Watch {
         !self.audience.is_empty() || self.looked.lock().is_some_and(|at| at.elapsed() < LOOKS_FOR)
     }
 
-    fn is_stale(&self) -> bool {
-        self.latest.borrow().as_ref().is_none_or(|picture| picture.taken.elapsed() >= PERIOD)
+    /// Someone asked, and the last picture is long enough ago.
+    async fn asked(&self) {
+        self.wanted.notified().await;
+        let last = self.latest.borrow().as_ref().map(|picture| picture.taken);
+        if let Some(last) = last {
+            tokio::time::sleep_until(last + SPACING).await;
+        }
     }
 }
 
@@ -184,20 +189,25 @@ async fn tend(shared: Arc<Shared>) {
     let watch = &shared.watch;
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut before: Option<(Instant, [Volume; 2])> = None;
+    let mut counted: Option<(Instant, [Volume; 2])> = None;
+    let mut base: Option<Arc<Picture>> = None;
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            _ = watch.wanted.notified(), if watch.is_stale() => tick.reset(),
+            () = watch.asked() => tick.reset(),
         }
         let (now, total) = (Instant::now(), relayed(&shared.workers.stats));
-        if before.is_none_or(|(at, _)| now - at >= RATE_TIME_MIN) {
-            *watch.rates.lock() = before.map(|(at, before)| rates(before, total, now - at));
-            before = Some((now, total));
+        if counted.is_none_or(|(at, _)| now - at >= RATE_TIME_MIN) {
+            *watch.rates.lock() = counted.map(|(at, before)| rates(before, total, now - at));
+            counted = Some((now, total));
         }
         if watch.is_watched() {
-            let picture = take_picture(&shared.workers, watch.latest()).await;
-            watch.latest.send_replace(Some(Arc::new(picture)));
+            let last = watch.latest.borrow().clone();
+            let picture = Arc::new(take_picture(&shared.workers, base.as_deref(), last.as_deref()).await);
+            if base.as_ref().is_none_or(|base| picture.taken - base.taken >= RATE_TIME_MIN) {
+                base = Some(picture.clone());
+            }
+            watch.latest.send_replace(Some(picture));
             super::events::tell_figures(&shared);
         }
     }
@@ -208,21 +218,23 @@ fn relayed(stats: &[Arc<WorkerStats>]) -> [Volume; 2] {
 }
 
 fn rates(before: [Volume; 2], after: [Volume; 2], time: Duration) -> Rates {
-    Rates {
-        to_peer: Rate::between(before[0], after[0], time),
-        to_client: Rate::between(before[1], after[1], time),
-    }
+    Rates { to_peer: Rate::between(before[0], after[0], time), to_client: Rate::between(before[1], after[1], time) }
 }
 
-async fn take_picture(workers: &bus::Workers, before: Option<Arc<Picture>>) -> Picture {
+/// Rates are worked out from `base`; over too short a time they are those of the last picture.
+async fn take_picture(workers: &bus::Workers, base: Option<&Picture>, last: Option<&Picture>) -> Picture {
+    let begun = Instant::now();
     let (sessions, is_partial) = collect(workers).await;
     let taken = Instant::now();
-    let before = before.filter(|before| taken - before.taken < BASE_AGE_MAX);
+    let base = base.filter(|base| taken - base.taken < BASE_AGE_MAX);
     let sessions = sessions.into_iter().map(|session| {
-        let rates = before.as_deref().and_then(|before| session_rates(before, &session, taken));
+        let rates = match base {
+            Some(base) if taken - base.taken >= RATE_TIME_MIN => session_rates(base, &session, taken),
+            _ => last.and_then(|last| last.find(session.id)?.rates),
+        };
         Seen { session, rates }
     });
-    Picture { taken, sessions: sessions.collect(), is_partial }
+    Picture { begun, taken, sessions: sessions.collect(), is_partial }
 }
 
 fn session_rates(before: &Picture, session: &Session, taken: Instant) -> Option<Rates> {
@@ -235,7 +247,7 @@ fn session_rates(before: &Picture, session: &Session, taken: Instant) -> Option<
 
 /// All sessions now, by name, and whether some are missing: a worker did not answer in time.
 pub async fn collect(workers: &bus::Workers) -> (Vec<Session>, bool) {
-    let each = workers.mailboxes.iter().map(|mailbox| collect_worker(mailbox));
+    let each = workers.mailboxes.iter().map(collect_worker);
     let mut all = Vec::new();
     let mut is_partial = false;
     for (sessions, complete) in futures_util::future::join_all(each).await {
@@ -273,4 +285,84 @@ pub async fn ask<T: Send + 'static>(
     });
     mailbox.send(command(reply))?;
     take.await.map_err(|_| bus::Unreachable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::allocation::{Account, Traffic};
+    use crate::turn::{AllocationId, ClientAddr, FiveTuple, Transport};
+
+    fn session(index: u32, age_ms: u64, to_peer_bytes: u64) -> Session {
+        let client = ClientAddr(([192, 0, 2, 1], 4000).into());
+        Session {
+            id: SessionId { worker: 0, allocation: AllocationId { index, generation: 0 } },
+            account: Account { username: (*b"alice").into(), payer: "alice".into() },
+            tuple: FiveTuple { client, server: ([192, 0, 2, 9], 3478).into(), transport: Transport::Udp },
+            relayed: [None, None],
+            age_ms,
+            left_ms: 600_000,
+            permissions: 0,
+            channels: 0,
+            traffic: Traffic { to_peer_packets: to_peer_bytes / 100, to_peer_bytes, ..Traffic::default() },
+        }
+    }
+
+    fn picture(taken: Instant, sessions: Vec<Session>) -> Picture {
+        let sessions = sessions.into_iter().map(|session| Seen { session, rates: None }).collect();
+        Picture { begun: taken, taken, sessions, is_partial: false }
+    }
+
+    #[tokio::test]
+    async fn rates_come_from_two_pictures() {
+        let taken = Instant::now();
+        let before = picture(taken, vec![session(1, 5_000, 1_000), session(4, 5_000, 9_000)]);
+        let later = taken + Duration::from_secs(2);
+        let to_peer = |session: &Session| session_rates(&before, session, later).map(|rates| rates.to_peer);
+        let grown = Rate { packets_per_s: 20.0, bytes_per_s: 2_000.0 };
+        assert_eq!(to_peer(&session(1, 7_000, 5_000)), Some(grown));
+        assert_eq!(to_peer(&session(4, 7_000, 9_000)), Some(Rate::default()));
+        assert_eq!(to_peer(&session(2, 1_500, 4_000)), Some(grown), "one that began since began at 0");
+        assert_eq!(to_peer(&session(2, 7_000, 4_000)), None, "one that was overlooked is not that fast");
+    }
+
+    #[tokio::test]
+    async fn the_fastest_come_first() {
+        let mut picture = picture(Instant::now(), (0..5).map(|index| session(index, 0, 0)).collect());
+        for (seen, bytes_per_s) in picture.sessions.iter_mut().zip([5.0, 70.0, 5.0, 900.0]) {
+            let to_client = Rate { packets_per_s: 1.0, bytes_per_s };
+            seen.rates = Some(Rates { to_peer: Rate::default(), to_client });
+        }
+        let order =
+            |count| picture.fastest(count).iter().map(|seen| seen.session.id.allocation.index).collect::<Vec<_>>();
+        assert_eq!(order(9), [3, 1, 0, 2, 4]);
+        assert_eq!(order(2), [3, 1]);
+    }
+
+    /// A worker that shows pages of one session, so many of them, and ends when asked for another.
+    fn worker(pages: u32, shown: u32) -> Mailbox {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let (mailbox, commands) = Mailbox::new(Arc::new(waker));
+        std::thread::spawn(move || {
+            for (_, command) in (0..shown).zip(commands.iter()) {
+                let Command::Sessions { from, reply } = command else { panic!("pages are asked for") };
+                let next = (from + 1 < pages).then_some(from + 1);
+                reply.give(SessionPage { sessions: vec![session(from, 0, 0)], next });
+            }
+            drop(commands.recv());
+        });
+        mailbox
+    }
+
+    #[tokio::test]
+    async fn a_picture_lacks_what_a_worker_did_not_show() {
+        for (shown, count, is_partial) in [(3, 5, false), (2, 4, true), (0, 2, true)] {
+            let mailboxes = vec![worker(3, shown), worker(2, 2)];
+            let (notices, stats, listening) = (bus::notices().1, Vec::new(), Vec::new());
+            let (sessions, partial) = collect(&bus::Workers { mailboxes, stats, notices, listening }).await;
+            assert_eq!((sessions.len(), partial), (count, is_partial), "{shown} pages of 3");
+            assert!(sessions.is_sorted_by_key(|session| session.id));
+        }
+    }
 }

@@ -22,7 +22,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde_json::{Value, json};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Bytes of the longest body.
@@ -72,10 +71,6 @@ fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such page")
 }
 
-fn is_loopback(ip: Option<IpAddr>) -> bool {
-    ip.is_none_or(|ip| ip.to_canonical().is_loopback())
-}
-
 fn answer(value: &Value) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     (kind, value.to_string()).into_response()
@@ -102,10 +97,7 @@ async fn join(
 ) -> Result<Response, Problem> {
     must_have_rooms(&shared)?;
     let room = RoomId::parse(&room).ok_or_else(not_found)?;
-    if !is_loopback(caller.ip) && !shared.signalling.may_join(caller.ip) {
-        let detail = "too many joins from this address; wait a minute";
-        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail));
-    }
+    shared.signalling.admit_join(&shared.live.load(), caller.ip)?;
     let is_loopback_room = params::value(&query, "debug") == Some("loopback");
     let (client, joined) = match seat(&shared, &room, is_loopback_room)? {
         Ok(seated) => seated,

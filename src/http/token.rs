@@ -14,6 +14,9 @@ const EXPIRY_LEN: usize = 8;
 const MAC_LEN: usize = 32;
 /// Characters of a token; no room's name is as long.
 const TOKEN_LEN_MAX: usize = 512;
+/// How far ahead a token may end at most, and how long ago it may have ended to still be
+/// taken for one of ours, in seconds.
+const PLAUSIBLE_S: u64 = 7 * 86_400;
 /// Signed with each token, so that the key's signatures of anything else are no tokens.
 const LABEL: &[u8] = b"turnpike room token v1";
 
@@ -24,6 +27,16 @@ pub struct Grant {
     pub room: String,
     /// Until when, in seconds since 1970.
     pub expires_unix_s: u64,
+}
+
+/// Why a text is no token that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoGrant {
+    /// It has the form of a token, but its time is over, or its key is from before a restart. A page that
+    /// stayed open sends such; nobody guesses 256 bits.
+    Stale,
+    /// It is something else.
+    Foreign,
 }
 
 impl Grant {
@@ -37,18 +50,25 @@ impl Grant {
     }
 
     /// Reads a token that is signed by this key and has not expired.
-    pub fn verify(token: &str, key: &[u8; 32], unix_s: u64) -> Option<Grant> {
-        if token.len() > TOKEN_LEN_MAX {
-            return None;
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-        let (said, signature) = bytes.split_at_checked(bytes.len().checked_sub(MAC_LEN)?)?;
+    pub fn verify(token: &str, key: &[u8; 32], unix_s: u64) -> Result<Grant, NoGrant> {
+        let bytes = decode(token).ok_or(NoGrant::Foreign)?;
+        let (said, signature) = bytes.split_at(bytes.len() - MAC_LEN);
+        let (expiry, room) = said.split_first_chunk::<EXPIRY_LEN>().ok_or(NoGrant::Foreign)?;
+        let expires_unix_s = u64::from_be_bytes(*expiry);
         // In constant time.
-        mac(key, said).verify_slice(signature).ok()?;
-        let (expiry, room) = said.split_first_chunk::<EXPIRY_LEN>()?;
-        let grant = Grant { room: str::from_utf8(room).ok()?.into(), expires_unix_s: u64::from_be_bytes(*expiry) };
-        (unix_s < grant.expires_unix_s).then_some(grant)
+        let is_signed = mac(key, said).verify_slice(signature).is_ok();
+        match str::from_utf8(room) {
+            Ok(room) if is_signed && unix_s < expires_unix_s => Ok(Grant { room: room.into(), expires_unix_s }),
+            _ if expires_unix_s.abs_diff(unix_s) < PLAUSIBLE_S => Err(NoGrant::Stale),
+            _ => Err(NoGrant::Foreign),
+        }
     }
+}
+
+/// The bytes of a token, of which there are enough for its parts.
+fn decode(token: &str) -> Option<Vec<u8>> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok().filter(|_| token.len() <= TOKEN_LEN_MAX)?;
+    (bytes.len() >= EXPIRY_LEN + MAC_LEN).then_some(bytes)
 }
 
 fn mac(key: &[u8; 32], said: &[u8]) -> Hmac<Sha256> {
@@ -72,25 +92,37 @@ mod tests {
     fn a_token_says_its_room_until_it_expires() {
         for room in ["", "a", "A_room-1", "raum ü"] {
             let token = grant(room).sign(&KEY);
-            assert_eq!(Grant::verify(&token, &KEY, 999), Some(grant(room)));
-            assert_eq!(Grant::verify(&token, &KEY, 1000), None);
+            assert_eq!(Grant::verify(&token, &KEY, 999), Ok(grant(room)));
+            assert_eq!(Grant::verify(&token, &KEY, 1000), Err(NoGrant::Stale));
+            assert_eq!(Grant::verify(&token, &KEY, 1000 + PLAUSIBLE_S), Err(NoGrant::Foreign), "long ago");
+            assert_eq!(Grant::verify(&token, &[4; 32], 999), Err(NoGrant::Stale), "from before a restart");
         }
     }
 
     #[test]
     fn what_was_not_signed_is_no_token() {
         let token = grant("room").sign(&KEY);
-        assert_eq!(Grant::verify(&token, &[4; 32], 0), None);
         for len in 0..token.len() {
-            assert_eq!(Grant::verify(&token[..len], &KEY, 0), None, "cut to {len}");
+            assert!(Grant::verify(&token[..len], &KEY, 0).is_err(), "cut to {len}");
         }
-        assert_eq!(Grant::verify(&format!("{token}A"), &KEY, 0), None);
+        assert!(Grant::verify(&format!("{token}A"), &KEY, 0).is_err());
         let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
         for at in 0..bytes.len() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 1;
-            assert_eq!(Grant::verify(&URL_SAFE_NO_PAD.encode(bytes), &KEY, 0), None, "changed at {at}");
+            assert!(Grant::verify(&URL_SAFE_NO_PAD.encode(bytes), &KEY, 0).is_err(), "changed at {at}");
         }
-        assert_eq!(Grant::verify(&"A".repeat(TOKEN_LEN_MAX + 1), &KEY, 0), None);
+    }
+
+    #[test]
+    fn a_guess_is_foreign() {
+        let longest = URL_SAFE_NO_PAD.encode([0; TOKEN_LEN_MAX / 4 * 3]);
+        assert_eq!(longest.len(), TOKEN_LEN_MAX);
+        assert_eq!(Grant::verify(&longest, &KEY, 0), Err(NoGrant::Stale));
+        assert_eq!(Grant::verify(&format!("{longest}AAAA"), &KEY, 0), Err(NoGrant::Foreign));
+        let now_s = 1_800_000_000;
+        for guess in ["", "secret", "a-key-of-some-application", &"A".repeat(60), "%%%"] {
+            assert_eq!(Grant::verify(guess, &KEY, now_s), Err(NoGrant::Foreign), "{guess}");
+        }
     }
 }

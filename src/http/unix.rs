@@ -14,6 +14,8 @@ const MODE: u32 = 0o600;
 pub struct Owned {
     path: PathBuf,
     identity: (u64, u64),
+    /// As long as the socket is there, no other file has its identity.
+    _socket: UnixListener,
 }
 
 /// Listens at `path`. A file that is a socket nobody answers on is replaced; anything else there
@@ -40,7 +42,8 @@ fn bind_in(folder: &Path, path: &Path) -> io::Result<(UnixListener, Owned)> {
     fs::set_permissions(&file, Permissions::from_mode(MODE))?;
     let identity = identity(&file)?;
     fs::rename(&file, path)?;
-    Ok((listener, Owned { path: path.to_owned(), identity }))
+    let socket = listener.try_clone()?;
+    Ok((listener, Owned { path: path.to_owned(), identity, _socket: socket }))
 }
 
 fn make_way(path: &Path) -> io::Result<()> {
@@ -68,5 +71,75 @@ impl Drop for Owned {
             // A file that stays is stale, and the next one to bind replaces it.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A folder of its own, gone with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Folder {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let name = format!("turnpike-unix-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir(&path).unwrap();
+            Folder(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_socket_is_the_owners_alone_and_gone_in_the_end() {
+        let folder = Folder::new();
+        let path = folder.0.join("admin.sock");
+        let (listener, owned) = bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, MODE);
+        assert_eq!(folder.names(), ["admin.sock"]);
+        let _client = UnixStream::connect(&path).unwrap();
+        listener.accept().unwrap();
+        drop((listener, owned));
+        assert!(folder.names().is_empty());
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let folder = Folder::new();
+        let path = folder.0.join("admin.sock");
+        // The folder and the socket of those that were killed.
+        fs::create_dir(folder.0.join("admin.sock.new")).unwrap();
+        drop(UnixListener::bind(&path).unwrap());
+        let first = bind(&path).unwrap();
+        assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(UnixStream::connect(&path).is_ok(), "it answers still");
+        fs::remove_file(&path).unwrap();
+        let _second = bind(&path).unwrap();
+        drop(first);
+        assert_eq!(folder.names(), ["admin.sock"], "the first leaves what is the second's");
+        assert!(UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let folder = Folder::new();
+        let path = folder.0.join("admin.sock");
+        fs::write(&path, "precious").unwrap();
+        assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        assert_eq!(bind(&folder.0.join("nowhere/admin.sock")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -7,13 +7,7 @@ use super::{ClientId, Refusal, RoomId};
 impl Rooms {
     /// Binds a socket to a client, which gets a seat if it has none, and delivers what waits
     /// for it.
-    pub fn register(
-        &mut self,
-        now_ms: u64,
-        socket: SocketId,
-        room: &RoomId,
-        client: &ClientId,
-    ) -> Result<(), Refusal> {
+    pub fn register(&mut self, now_ms: u64, socket: SocketId, room: &RoomId, client: &ClientId) -> Result<(), Refusal> {
         if self.ledger.sockets.contains_key(&socket) {
             return Err(Refusal::RegisteredTwice);
         }

@@ -197,12 +197,7 @@ impl Room {
         self.take_from_others(ledger, at, |waiting| waiting.to.is_none())
     }
 
-    fn take_from_others(
-        &mut self,
-        ledger: &mut Ledger,
-        at: usize,
-        wanted: impl Fn(&Waiting) -> bool,
-    ) -> Vec<Arc<str>> {
+    fn take_from_others(&mut self, ledger: &mut Ledger, at: usize, wanted: impl Fn(&Waiting) -> bool) -> Vec<Arc<str>> {
         let mut taken = Vec::new();
         for other in 0..self.members.len() {
             if self.members[other].meets(&self.members[at]) {
@@ -231,7 +226,9 @@ impl Room {
         for other in self.members.iter().filter(|other| other.meets(speaker)) {
             is_heard |= other.is_seated();
             match other.socket {
-                Some(socket) => ledger.outgoing.push_back(Outgoing::Deliver { socket, text: text.clone(), waited: false }),
+                Some(socket) => {
+                    ledger.outgoing.push_back(Outgoing::Deliver { socket, text: text.clone(), waited: false })
+                }
                 None if other.is_seated() => owed.push(Some(other.id.clone())),
                 None => {}
             }
@@ -261,7 +258,9 @@ impl Room {
         let mut owed = Vec::new();
         for other in self.members.iter().filter(|other| other.meets(&self.members[at]) && other.knows_bye()) {
             match other.socket {
-                Some(socket) => ledger.outgoing.push_back(Outgoing::Deliver { socket, text: bye.clone(), waited: false }),
+                Some(socket) => {
+                    ledger.outgoing.push_back(Outgoing::Deliver { socket, text: bye.clone(), waited: false })
+                }
                 None => owed.push(other.id.clone()),
             }
         }

@@ -122,11 +122,14 @@ impl World {
             assert!(!room.members.is_empty(), "no empty room is kept");
             assert!(room.seated() <= limits.clients_per_room.max(2), "a seat a client");
             assert!(room.members.len() <= 2 * limits.clients_per_room.max(2));
-            let of_people = |standing| {
-                room.members.iter().filter(move |member| member.standing == standing && !member.is_loopback)
-            };
+            let of_people =
+                |standing| room.members.iter().filter(move |member| member.standing == standing && !member.is_loopback);
             let initiators = room.members.iter().filter(|member| member.is_initiator).count();
-            assert_eq!(initiators, of_people(Standing::Seated).count().min(1), "one initiator where someone is: {room:?}");
+            assert_eq!(
+                initiators,
+                of_people(Standing::Seated).count().min(1),
+                "one initiator where someone is: {room:?}"
+            );
             for member in &room.members {
                 let same = room.members.iter().filter(|other| other.id == member.id).count();
                 assert_eq!(same, 1, "a client has one seat");

@@ -3,12 +3,13 @@
 //   node console.mjs '[{"name":"tour","visit":"tour","url":"http://127.0.0.1:9641/","user":"alice","iceServers":[{"urls":"turn:…","username":"…","credential":"…"}]}]'
 //
 // Visits: `tour` looks at everything and steers (`user` is the account its call runs under, `secret` a text that no
-// page may show, `screenshots` a folder for pictures); `locked` needs `token`; `lost` takes the network away for a
-// while; `words` compares the two languages and needs no server.
+// page may show, `screenshots` a folder for pictures); `locked` needs `token`; `lost` takes the way to the server away
+// for a while; `words` compares the two languages and needs no server.
 // Prints one JSON line a case with what was seen; exits 1 when any case failed, its reason in "failed",
 // and 2 when the console could not be tried at all.
 
 import assert from "node:assert/strict";
+import { connect, createServer } from "node:net";
 import { chromium } from "playwright-core";
 
 const CASE_LIMIT_MS = 90_000;
@@ -167,6 +168,7 @@ async function readsSettings(page, { secret }) {
   await page.fill("#settings-filter", "");
   if (secret) assert.ok(!(await page.content()).includes(secret), "secrets stay hidden");
   await page.click("#settings summary");
+  await page.evaluate(() => scrollTo(0, 0));
 }
 
 /** Every change asks first; no means no. */
@@ -212,13 +214,19 @@ async function narrow(page, asked) {
   return seen;
 }
 
-/** A session that is kicked is gone from the table, and the feed says who did it. */
+/** A session that is kicked is gone from the table, and the feed says who did it; then all of the user. */
 async function kicks(page, { user }) {
   await page.locator("tbody tr:first-child button.danger").click();
   assert.ok((await page.locator("#ask-text").textContent()).startsWith(`${user} at `));
   await page.click("#ask-yes");
   await waitForCount(page, "tbody tr", 1);
   await waitFor(page, () => [...document.querySelectorAll("#feed [data-kind=ended] .text")].some((text) => text.textContent.startsWith("closed by the server")));
+  await page.locator("tbody button.name").click();
+  await page.locator("#drawer .actions button.danger").first().click();
+  await page.click("#ask-yes");
+  await waitForCount(page, "tbody tr", 0);
+  await waitFor(page, (text) => [...document.querySelectorAll(".toast")].some((line) => line.textContent === text), `Sessions of ${user} ended: 1.`);
+  await waitFor(page, () => document.querySelector("#drawer .fault").textContent === "This session has ended.");
 }
 
 /** Without the token nothing is shown; a wrong one is told of; the right one stays in this tab alone. */
@@ -246,21 +254,60 @@ async function locked(browser, asked) {
   return { fault };
 }
 
+/** A way to the server that can be cut, stand still and heal. */
+class Way {
+  constructor(url) {
+    this.ends = new Set();
+    this.still = false;
+    this.server = createServer((near) => {
+      const far = connect(Number(url.port), url.hostname);
+      for (const [from, to] of [[near, far], [far, near]]) {
+        this.ends.add(from);
+        from.on("data", (bytes) => this.still || to.write(bytes));
+        from.on("close", () => (this.ends.delete(from), to.destroy()));
+        from.on("error", () => to.destroy());
+      }
+    });
+  }
+
+  /** Opens, the first time on a port of the kernel's choice. */
+  async open() {
+    await new Promise((resolve) => this.server.listen(this.port ?? 0, "127.0.0.1", resolve));
+    this.port = this.server.address().port;
+  }
+
+  /** Closes every connection and takes no new one. */
+  async cut() {
+    const closed = new Promise((resolve) => this.server.close(resolve));
+    this.ends.forEach((end) => end.destroy());
+    await closed;
+  }
+}
+
 /** A console without its server says since when, looks stale, and comes back by itself. */
 async function lost(browser, asked) {
-  const { context, page, faults } = await visit(browser, asked, { locale: "en-GB" });
-  await page.goto(asked.url);
+  const way = new Way(new URL(asked.url));
+  await way.open();
+  const url = `http://127.0.0.1:${way.port}/`;
+  const { context, page, faults } = await visit(browser, { url }, { locale: "en-GB" });
+  await page.goto(url);
   await waitForLink(page, "live");
-  await context.setOffline(true);
+  await way.cut();
   await waitForLink(page, "lost");
   const said = await page.locator("#link-text").textContent();
   assert.match(said, /^disconnected since \d\d:\d\d:\d\d, trying again/);
-  assert.ok(await page.locator("#banner").isVisible());
-  await context.setOffline(false);
+  assert.match(await page.locator("#banner").textContent(), /does not answer/);
+  await way.open();
   await waitForLink(page, "live");
   await page.waitForSelector("#banner", { state: "hidden" });
+  // No byte comes and no connection ends: only the silence tells.
+  way.still = true;
+  await waitForLink(page, "lost");
+  way.still = false;
+  await waitForLink(page, "live");
   assert.deepEqual(faults, []);
   await context.close();
+  await way.cut();
   return { said };
 }
 

@@ -6,7 +6,7 @@ mod sessions;
 use crate::client::Caller;
 use crate::fixture::{Answer, Fixture, Wire, Wish, digest, request};
 use crate::link::Via;
-use crate::wire_client::allocate;
+use crate::wire_client::{allocate, refresh};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -127,6 +127,23 @@ fn with_a_token_every_route_asks_for_it() {
 }
 
 #[test]
+fn a_source_that_guesses_tokens_is_locked_out_alone() {
+    let fixture = Fixture::with(|live| live.admin_token = Some(digest(TOKEN)));
+    let ask = |number: u8, token: &str| {
+        let headers = [("Authorization", &*format!("Bearer {token}"))];
+        Wire::connect_from(source(number), fixture.admin).ask("GET", "/api/v1/status", &headers, "")
+    };
+    for _ in 0..5 {
+        assert_eq!(ask(1, "guessed").status, 401);
+    }
+    let locked = ask(1, TOKEN);
+    assert_eq!(locked.status, 429, "the right one comes too late");
+    let wait: u64 = locked.header("retry-after").and_then(|wait| wait.parse().ok()).expect("it says how long");
+    assert!((1..=30).contains(&wait), "{wait}");
+    assert_eq!(ask(2, TOKEN).status, 200);
+}
+
+#[test]
 fn the_token_lets_in_from_anywhere_and_the_unix_socket_needs_none() {
     let wish = Wish { admin_socket: true, ..Wish::default() };
     let fixture = Fixture::wish(wish, |live| live.admin_token = Some(digest(TOKEN)));
@@ -160,6 +177,21 @@ fn a_foreign_page_steers_nothing() {
 }
 
 #[test]
+fn looking_changes_nothing() {
+    let fixture = Fixture::start();
+    let (mut alice, _) = Caller::allocated(Via::Udp, fixture.udp);
+    for (_, route) in ROUTES {
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            let found = status(&mut Wire::connect(fixture.admin), method, &target("DELETE", route), &[]);
+            assert!(found < 500, "{method} {route}: {found}");
+        }
+    }
+    assert_eq!(fixture.reloads.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert!(!fixture.draining.load(std::sync::atomic::Ordering::SeqCst));
+    alice.succeed(refresh(600));
+}
+
+#[test]
 fn the_document_names_every_route_and_the_router_no_other() {
     let fixture = Fixture::start();
     let document = get(&fixture, "/api/v1/openapi.json").json();
@@ -178,10 +210,21 @@ fn the_document_names_every_route_and_the_router_no_other() {
     for path in paths.keys() {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             if !named.contains(&(method.to_owned(), path)) {
-                assert_eq!(request(fixture.admin, method, &target(method, path), &[], "").status, 405, "{method} {path}");
+                assert_eq!(
+                    request(fixture.admin, method, &target(method, path), &[], "").status,
+                    405,
+                    "{method} {path}"
+                );
             }
         }
     }
+    let operations = paths.values().flat_map(|methods| methods.as_object().expect("methods").values());
+    let ids: Vec<&str> = operations.map(|operation| operation["operationId"].as_str().expect("an id")).collect();
+    assert_eq!(
+        ids.iter().collect::<BTreeSet<_>>().len(),
+        named.len(),
+        "every operation has a name of its own: {ids:?}"
+    );
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
     for (at, reference) in references(&document) {
         let name = reference.strip_prefix("#/components/schemas/").unwrap_or_else(|| panic!("{reference}"));
@@ -206,28 +249,33 @@ fn references(value: &Value) -> Vec<(String, String)> {
 
 #[test]
 fn draining_takes_no_new_allocation_and_can_be_ended() {
-    let fixture = Fixture::spawn(Wish::default(), |_| (), |mut config| {
-        let (workers, drain) = (config.workers.clone(), config.control.drain.clone());
-        config.control.drain = Arc::new(move |draining| {
-            drain(draining);
-            assert!(workers.tell_all(|| Command::Drain(draining)), "the workers take commands");
-        });
-        http::spawn(config)
-    });
+    let fixture = Fixture::spawn(
+        Wish::default(),
+        |_| (),
+        |mut config| {
+            let (workers, drain) = (config.workers.clone(), config.control.drain.clone());
+            config.control.drain = Arc::new(move |draining| {
+                drain(draining);
+                assert!(workers.tell_all(|| Command::Drain(draining)), "the workers take commands");
+            });
+            http::spawn(config)
+        },
+    );
     let (mut there, _) = Caller::allocated(Via::Udp, fixture.udp);
     let answer = request(fixture.admin, "POST", "/api/v1/drain", &[], "");
     assert_eq!((answer.status, &answer.json()["draining"]), (202, &Value::Bool(true)));
     assert_eq!((get(&fixture, "/readyz").status, &*get(&fixture, "/readyz").code()), (503, "draining"));
     assert_eq!(get(&fixture, "/healthz").json()["status"], "ok", "it is healthy all the same");
     assert_eq!(get(&fixture, "/api/v1/status").json()["draining"], true);
-    // The worker obeys before it answers the health check, which came after.
+    // The worker obeys before it shows its sessions, which were asked for after.
+    assert_eq!(get(&fixture, "/api/v1/sessions").json()["total"], 1);
     let mut late = Caller::new(Via::Udp, fixture.udp);
     assert_eq!(late.code(allocate()), 508);
     there.permit(&[fixture.udp]);
     let answer = request(fixture.admin, "DELETE", "/api/v1/drain", &[], "");
     assert_eq!((answer.status, &answer.json()["draining"]), (200, &Value::Bool(false)));
     assert_eq!(get(&fixture, "/readyz").json()["status"], "ready");
-    assert_eq!(get(&fixture, "/healthz").status, 200);
+    assert_eq!(get(&fixture, "/api/v1/sessions").json()["total"], 1);
     assert_eq!(late.code(allocate()), 0);
 }
 
@@ -239,10 +287,14 @@ fn a_reload_says_what_it_did_or_why_not() {
     assert_eq!(answer.json()["applied"][0], "limits.allocations");
     assert_eq!(answer.json()["needs_restart"].as_array().map(Vec::len), Some(0));
     let text = "turnpike.toml:3:9: `auth.secret` is not a key; did you mean `auth.secrets`?";
-    let fixture = Fixture::spawn(Wish::default(), |_| (), |mut config| {
-        config.control.reload = Arc::new(|| Err(text.into()));
-        http::spawn(config)
-    });
+    let fixture = Fixture::spawn(
+        Wish::default(),
+        |_| (),
+        |mut config| {
+            config.control.reload = Arc::new(|| Err(text.into()));
+            http::spawn(config)
+        },
+    );
     let answer = request(fixture.admin, "POST", "/api/v1/reload", &[], "");
     assert_eq!((answer.status, &*answer.code()), (422, "bad_configuration"));
     assert_eq!(answer.json()["detail"], text);

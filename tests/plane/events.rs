@@ -123,7 +123,8 @@ fn what_begins_ends_and_is_refused_is_told_in_words() {
     }
 
     let kept = get(&fixture, "/api/v1/notices").json();
-    let kinds: Vec<&str> = kept.as_array().expect("a list").iter().filter_map(|notice| notice["kind"].as_str()).collect();
+    let kinds: Vec<&str> =
+        kept.as_array().expect("a list").iter().filter_map(|notice| notice["kind"].as_str()).collect();
     assert_eq!(kinds[..4], ["created", "refused", "refused", "ended"]);
 }
 

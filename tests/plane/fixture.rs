@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use rustls::{ClientConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -337,8 +337,29 @@ pub fn request(
 }
 
 /// A byte stream of any kind.
-trait Stream: Read + Write + Send {}
-impl<T: Read + Write + Send> Stream for T {}
+trait Stream: Read + Write + Send {
+    /// Ends the way there.
+    fn finish(&mut self);
+}
+
+impl Stream for TcpStream {
+    fn finish(&mut self) {
+        self.shutdown(Shutdown::Write).expect("the connection is open");
+    }
+}
+
+impl Stream for UnixStream {
+    fn finish(&mut self) {
+        self.shutdown(Shutdown::Write).expect("the connection is open");
+    }
+}
+
+impl Stream for StreamOwned<ClientConnection, TcpStream> {
+    fn finish(&mut self) {
+        self.conn.send_close_notify();
+        self.flush().expect("the connection is open");
+    }
+}
 
 /// A connection that is told every byte.
 pub struct Wire {
@@ -394,6 +415,11 @@ impl Wire {
     /// Sends bytes; false when the other side is gone.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).and_then(|()| self.stream.flush()).is_ok()
+    }
+
+    /// Sends no more; answers still come.
+    pub fn finish(&mut self) {
+        self.stream.finish();
     }
 
     /// Sends a request and returns its answer. `Host` and `Content-Length` are added where they are missing.

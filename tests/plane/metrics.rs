@@ -136,7 +136,8 @@ fn every_family_is_there_from_the_start() {
     let codes = ["300", "400", "401", "403", "420", "437", "438", "440", "441", "486", "508", "other", "success"];
     assert!(scrape.values("turnpike_requests_total", "code").is_superset(&set(&codes)));
     for (series, value) in &scrape.series {
-        let is_figure = ["process_", "turnpike_workers", "turnpike_build_info", "turnpike_ports_free", "turnpike_http_"];
+        let is_figure =
+            ["process_", "turnpike_workers", "turnpike_build_info", "turnpike_ports_free", "turnpike_http_"];
         let counts = !is_figure.iter().any(|name| series.starts_with(name));
         assert!(!counts || *value == 0.0, "nothing has happened: {series} {value}");
     }

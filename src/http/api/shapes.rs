@@ -54,7 +54,7 @@ pub struct Status {
     /// Notices that nobody had room for.
     pub notices_lost: u64,
     /// What the process uses.
-    pub process: ProcessShape,
+    pub process: UsageShape,
 }
 
 /// One address clients come to.
@@ -151,8 +151,8 @@ pub struct CertificateShape {
 
 /// What the process uses.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-#[schema(as = Process)]
-pub struct ProcessShape {
+#[schema(as = Usage)]
+pub struct UsageShape {
     /// Memory in RAM.
     pub rss_bytes: u64,
     /// Processor time used, user and system.

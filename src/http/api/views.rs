@@ -1,8 +1,9 @@
 //! What the plane knows, put into the API's shapes.
 
 use super::shapes::{
-    AllocationsBy, CertificateShape, ChannelShape, Fastest, Flow, Identity, Listening, PermissionShape, ProcessShape,
-    RateShape, RelayRates, Relayed, Requests, RoomClient, RoomCounts, RoomShape, SessionDetail, SessionShape, Status, VolumeShape,
+    AllocationsBy, CertificateShape, ChannelShape, Fastest, Flow, Identity, Listening, PermissionShape, RateShape,
+    RelayRates, Relayed, Requests, RoomClient, RoomCounts, RoomShape, SessionDetail, SessionShape, Status, UsageShape,
+    VolumeShape,
 };
 use crate::bus;
 use crate::http::Shared;
@@ -170,9 +171,9 @@ impl From<Rates> for RelayRates {
     }
 }
 
-impl From<Usage> for ProcessShape {
+impl From<Usage> for UsageShape {
     fn from(usage: Usage) -> Self {
-        ProcessShape { rss_bytes: usage.resident_bytes, cpu_s: usage.cpu_s, open_fds: usage.open_fds }
+        UsageShape { rss_bytes: usage.resident_bytes, cpu_s: usage.cpu_s, open_fds: usage.open_fds }
     }
 }
 

@@ -90,9 +90,8 @@ fn serve(shared: &Arc<Shared>, room: &RoomId, client: &ClientId, method: &Method
         }
         _ => return plain(StatusCode::OK, "POST, DELETE", String::new()),
     };
-    let failed = |why: &str| {
-        refuse(shared, StatusCode::INTERNAL_SERVER_ERROR, &format!("Failed to send the message: {why}"))
-    };
+    let failed =
+        |why: &str| refuse(shared, StatusCode::INTERNAL_SERVER_ERROR, &format!("Failed to send the message: {why}"));
     match str::from_utf8(&text) {
         Ok("") => refuse(shared, StatusCode::INTERNAL_SERVER_ERROR, "Empty request body"),
         Ok(text) => match hub::act(shared, |rooms, now_ms| rooms.post(now_ms, room, client, text)) {

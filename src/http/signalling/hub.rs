@@ -1,17 +1,16 @@
 //! The rooms and the sockets of those who are in them, and the one task that ends what is over.
 
-use super::super::Shared;
+use super::super::caller::{self, Source};
 use super::super::guard::Problem;
+use super::super::lockout::PerMinute;
+use super::super::{Live, Shared};
 use crate::rooms::{Counts, Limits, Occupancy, Outgoing, RoomId, RoomPicture, Rooms, SocketId};
 use axum::extract::ws::Utf8Bytes;
 use axum::http::StatusCode;
-use governor::clock::DefaultClock;
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -28,14 +27,14 @@ pub const SOCKETS_PER_SOURCE_MAX: usize = 20;
 pub const SOCKETS_MAX: usize = 10_000;
 /// Joins one source may ask for in a minute; loopback may ask for any number.
 pub const JOINS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
-/// Sources remembered before those that joined long ago are forgotten.
-const SOURCES_REMEMBERED: usize = 4096;
 
 /// What is asked of a socket's task.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     /// Write this.
     Text(Utf8Bytes),
+    /// Write this, which waited in a queue that has bounded it already.
+    Late(Utf8Bytes),
     /// Find out whether its client is still there.
     Probe,
     /// Close with this code.
@@ -66,16 +65,13 @@ struct Outlet {
 
 impl Outlet {
     /// False when the socket does not take what is said to it.
-    fn say(&self, text: Utf8Bytes, is_bounded: bool) -> bool {
-        // Only this side adds, and under the hub's lock.
-        let len = self.backlog.len.load(Ordering::Relaxed) + 1;
-        let bytes = self.backlog.bytes.load(Ordering::Relaxed) + text.len();
-        if is_bounded && (len > BACKLOG_LEN_MAX || bytes > BACKLOG_BYTES_MAX) {
+    fn say(&self, text: Utf8Bytes) -> bool {
+        let len = self.backlog.len.fetch_add(1, Ordering::Relaxed) + 1;
+        let bytes = self.backlog.bytes.fetch_add(text.len(), Ordering::Relaxed) + text.len();
+        if len > BACKLOG_LEN_MAX || bytes > BACKLOG_BYTES_MAX {
             self.backlog.overflown.notify_one();
             return false;
         }
-        self.backlog.len.store(len, Ordering::Relaxed);
-        self.backlog.bytes.store(bytes, Ordering::Relaxed);
         self.lines.send(Line::Text(text)).is_ok()
     }
 }
@@ -84,7 +80,7 @@ impl Outlet {
 struct State {
     rooms: Rooms,
     outlets: HashMap<SocketId, Outlet>,
-    sources: HashMap<IpAddr, usize>,
+    sources: HashMap<Source, usize>,
     sockets: usize,
     next_socket: u64,
     /// When the tending task wakes; `None`: there is no such task.
@@ -95,7 +91,7 @@ struct State {
 pub struct Hub {
     state: Mutex<State>,
     wake: Notify,
-    joins: RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>,
+    joins: PerMinute<Source>,
     /// Errors told to sockets.
     pub ws_errors: AtomicU64,
     /// Errors told to Collider's HTTP clients.
@@ -107,7 +103,7 @@ impl Default for Hub {
         Hub {
             state: Mutex::default(),
             wake: Notify::new(),
-            joins: RateLimiter::hashmap(Quota::per_minute(JOINS_PER_MINUTE)),
+            joins: PerMinute::new(JOINS_PER_MINUTE),
             ws_errors: AtomicU64::new(0),
             http_errors: AtomicU64::new(0),
         }
@@ -133,13 +129,11 @@ impl Hub {
         state.rooms.occupancy(room)
     }
 
-    /// Whether this source has not joined too often.
-    pub(super) fn may_join(&self, ip: Option<IpAddr>) -> bool {
-        let Some(ip) = ip else { return true };
-        if self.joins.len() > SOURCES_REMEMBERED {
-            self.joins.retain_recent();
-        }
-        self.joins.check_key(&source(ip)).is_ok()
+    /// Counts a join of this source; refused when it joins too often.
+    pub(super) fn admit_join(&self, live: &Live, ip: Option<IpAddr>) -> Result<(), Problem> {
+        let Some(source) = limited(live, ip) else { return Ok(()) };
+        let detail = "too many joins from this address; wait a little";
+        self.joins.take(&source).map_err(|wait| Problem::too_many(wait, detail))
     }
 }
 
@@ -155,7 +149,11 @@ impl State {
         while let Some(outgoing) = self.rooms.poll_outgoing() {
             match outgoing {
                 Outgoing::Deliver { socket, text, waited } => {
-                    let is_taken = self.outlets.get(&socket).is_some_and(|outlet| outlet.say(heard(&text), !waited));
+                    let text = heard(&text);
+                    let is_taken = self.outlets.get(&socket).is_some_and(|outlet| match waited {
+                        true => outlet.lines.send(Line::Late(text)).is_ok(),
+                        false => outlet.say(text),
+                    });
                     if !is_taken {
                         // It closes by itself; from here on, what is said to its client waits.
                         self.outlets.remove(&socket);
@@ -222,12 +220,9 @@ fn now_ms(shared: &Shared) -> u64 {
     u64::try_from(shared.started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// One household: an IPv4 address, or the /56 of an IPv6 one.
-fn source(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 72))),
-        ip => ip,
-    }
+/// Whose limit this caller counts towards: this host and its trusted proxies have none.
+fn limited(live: &Live, ip: Option<IpAddr>) -> Option<Source> {
+    ip.filter(|ip| !ip.to_canonical().is_loopback() && !caller::is_trusted(live, *ip)).map(Source::of)
 }
 
 /// A message as Collider writes it: both keys always, and a new line.
@@ -240,7 +235,7 @@ pub struct Place {
     shared: Arc<Shared>,
     /// Its name.
     pub id: SocketId,
-    source: Option<IpAddr>,
+    source: Option<Source>,
     /// What is asked of it.
     pub lines: mpsc::UnboundedReceiver<Line>,
     /// What waits for it.
@@ -250,7 +245,7 @@ pub struct Place {
 impl Place {
     /// A place for one more socket from there.
     pub fn take(shared: &Arc<Shared>, ip: Option<IpAddr>) -> Result<Self, Problem> {
-        let source = ip.filter(|_| !super::is_loopback(ip)).map(source);
+        let source = limited(&shared.live.load(), ip);
         let mut state = shared.signalling.state.lock();
         if state.sockets >= SOCKETS_MAX {
             let detail = "too many sockets are open; try again later";
@@ -260,7 +255,7 @@ impl Place {
             let open = state.sources.entry(source).or_default();
             if *open >= SOCKETS_PER_SOURCE_MAX {
                 let detail = "too many sockets are open from this address";
-                return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail));
+                return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_sockets", detail));
             }
             *open += 1;
         }
@@ -284,7 +279,7 @@ impl Place {
         match line {
             Line::Text(text) => {
                 // When it does not take even this, it is told by `overflown`.
-                let _ = state.outlets.get(&self.id).is_some_and(|outlet| outlet.say(text, true));
+                let _ = state.outlets.get(&self.id).is_some_and(|outlet| outlet.say(text));
             }
             line => state.tell(self.id, line),
         }
@@ -310,5 +305,40 @@ impl Drop for Place {
                 state.sources.remove(&source);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outlet() -> (Outlet, mpsc::UnboundedReceiver<Line>) {
+        let (lines, receiver) = mpsc::unbounded_channel();
+        (Outlet { lines, backlog: Arc::default() }, receiver)
+    }
+
+    #[test]
+    fn two_hundred_and_fifty_six_messages_wait_for_a_socket_and_one_more_ends_it() {
+        let (outlet, mut lines) = outlet();
+        for _ in 0..BACKLOG_LEN_MAX {
+            assert!(outlet.say("x".into()));
+        }
+        let Ok(Line::Text(text)) = lines.try_recv() else { panic!("a message waits") };
+        outlet.backlog.took(&text);
+        assert!(outlet.say("x".into()), "what was taken makes room");
+        assert!(!outlet.say("x".into()));
+    }
+
+    #[test]
+    fn a_mebibyte_waits_for_a_socket_and_one_byte_more_ends_it() {
+        let (outlet, _lines) = outlet();
+        let half = "x".repeat(BACKLOG_BYTES_MAX / 2);
+        assert!(outlet.say(half.as_str().into()) && outlet.say(half.as_str().into()));
+        assert!(!outlet.say("x".into()));
+    }
+
+    #[test]
+    fn a_message_has_both_keys_and_a_new_line() {
+        assert_eq!(heard("a\"\n").as_str(), "{\"error\":\"\",\"msg\":\"a\\\"\\n\"}\n");
     }
 }

@@ -1,7 +1,7 @@
 //! One WebSocket: its handshake, its limits, and Collider's words on it.
 
 use super::super::Shared;
-use super::super::guard::{Caller, Problem};
+use super::super::guard::{self, Caller, Problem};
 use super::hub::{self, Line, Place};
 use super::must_have_rooms;
 use crate::rooms::{ClientId, Limits, Refusal, RoomId};
@@ -9,7 +9,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
@@ -24,6 +24,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are read of a longer one, so that its sender reads why it is refused.
 const READ_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
+/// Bytes that a socket's buffer takes at once; it is there for as long as the socket.
+const BUFFER_BYTES: usize = 8 << 10;
 /// Frames a socket may send at once.
 pub const BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
 /// Frames a socket may send in a second after that.
@@ -33,7 +35,7 @@ const PROBE: Duration = Duration::from_secs(5);
 /// How long a client has to read the last word.
 const LINGER: Duration = Duration::from_secs(2);
 /// Frames read from a client after the last word was said to it.
-const LINGER_FRAMES_MAX: usize = 64;
+const LINGER_FRAMES_MAX: usize = 1024;
 /// A page was closed or left: it will not be back.
 const GOING_AWAY: u16 = close_code::AWAY;
 /// Try again later: it does not read what it is sent.
@@ -60,28 +62,13 @@ pub async fn upgrade(
     let Ok(socket) = socket else {
         return Ok((StatusCode::BAD_REQUEST, "not websocket protocol\n").into_response());
     };
-    if !is_welcome(&shared, &caller, &headers) {
+    if !guard::is_origin_allowed(&shared.live.load(), &caller, &headers) {
         let detail = "pages of this origin may not open sockets here; http.cors_origins lists those that may";
         return Err(Problem::new(StatusCode::FORBIDDEN, "origin", detail));
     }
     let place = Place::take(&shared, caller.ip)?;
-    let socket = socket.max_message_size(READ_BYTES_MAX).max_frame_size(READ_BYTES_MAX);
+    let socket = socket.max_message_size(READ_BYTES_MAX).max_frame_size(READ_BYTES_MAX).read_buffer_size(BUFFER_BYTES);
     Ok(socket.on_upgrade(move |socket| Conversation::new(place, socket, patience).hold()))
-}
-
-/// Applications send no `Origin`, or that of the server they talk to. A proxy may end TLS
-/// without saying so, hence the scheme does not count.
-fn is_welcome(shared: &Shared, caller: &Caller, headers: &HeaderMap) -> bool {
-    let mut origins = headers.get_all(header::ORIGIN).iter();
-    let Some(origin) = origins.next() else { return true };
-    let (Ok(origin), None) = (origin.to_str(), origins.next()) else { return false };
-    if shared.live.load().cors_origins.iter().any(|listed| listed == origin) {
-        return true;
-    }
-    let Some((_, authority)) = origin.split_once("://") else { return false };
-    let own = caller.origin.split_once("://").map(|(_, authority)| authority);
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    [own, host].into_iter().flatten().any(|own| own.eq_ignore_ascii_case(authority))
 }
 
 /// Why a conversation is over.
@@ -171,6 +158,7 @@ impl Conversation {
                         self.place.backlog.took(&text);
                         self.write(Message::Text(text)).await
                     }
+                    Some(Line::Late(text)) => self.write(Message::Text(text)).await,
                     Some(Line::Probe) => {
                         self.answer_by.get_or_insert(Instant::now() + PROBE);
                         self.write(Message::Ping(Default::default())).await

@@ -7,7 +7,7 @@ import { Drawer } from "./drawer.js";
 import { Feed } from "./feed.js";
 import { Sessions } from "./sessions.js";
 import { Settings } from "./settings.js";
-import { askToken, drain, kick, reload, toast, wireDialogs } from "./steer.js";
+import { askToken, drain, kick, kickAll, reload, toast, wireDialogs } from "./steer.js";
 import { Stream } from "./stream.js";
 import { Link, Totals } from "./totals.js";
 import { say, sayPage } from "./words.js";
@@ -21,14 +21,18 @@ const counters = new Counters();
 const rooms = new Rooms();
 const settings = new Settings();
 const sessions = new Sessions((session) => drawer.open(session), kick);
-const drawer = new Drawer((id) => sessions.history(id), kick, toast);
+const drawer = new Drawer((id) => sessions.history(id), { kick, kickAll, toast });
 const feed = new Feed((user) => sessions.filter(user));
 
 let draining = false;
 let wasLive = false;
+let version = null;
 
 const takers = {
   status(now, visible) {
+    // Another version of the server has another version of this page.
+    version ??= now.version;
+    if (version !== now.version) location.reload();
     totals.take(now, visible);
     draining = now.draining;
     if (!visible) return;

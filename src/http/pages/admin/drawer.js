@@ -9,11 +9,12 @@ import { say } from "./words.js";
 const ASK_EVERY_MS = 2_000;
 const NO_HISTORY = new Series(1);
 
-/** The drawer; `history(id)` gives a session's rates, `kick(session)` ends it, `toast(text)` tells. */
+/** The drawer; `history(id)` gives a session's rates, `kick` and `kickAll` end it or all of its user, `toast(text)` tells. */
 export class Drawer {
-  constructor(history, kick, toast) {
+  constructor(history, { kick, kickAll, toast }) {
     this.history = history;
     this.kick = kick;
+    this.kickAll = kickAll;
     this.toast = toast;
     this.node = byId("drawer");
     this.session = null;
@@ -72,6 +73,7 @@ export class Drawer {
       return el("section", {}, el("h3", {}, say(key), " ", tally), body);
     };
     this.kickButton = el("button", { type: "button", class: "danger", click: () => this.kick(this.session) }, say("kick"));
+    this.kickAllButton = el("button", { type: "button", class: "danger", click: () => this.kickAll(this.session) }, say("kick_all"));
     this.node.append(
       el("div", { class: "head" }, this.title,
         el("button", { type: "button", class: "small", "aria-label": say("close"), click: () => this.close() }, "✕")),
@@ -80,7 +82,7 @@ export class Drawer {
       el("div", { class: "ways" }, way("to_peers", "one"), way("to_clients", "two")),
       list("permissions"), list("channels"),
       el("div", { class: "actions" },
-        el("button", { type: "button", click: () => this.#copy() }, say("copy")), this.kickButton),
+        el("button", { type: "button", click: () => this.#copy() }, say("copy")), this.kickAllButton, this.kickButton),
     );
   }
 
@@ -107,6 +109,7 @@ export class Drawer {
 
   #fill(session) {
     this.session = session;
+    this.kickAllButton.hidden = !session.user;
     setText(this.title, session.user || session.username || say("detail"));
     const values = {
       id: session.id, username: session.username, transport: session.transport.toUpperCase(), client: session.client,
@@ -117,8 +120,8 @@ export class Drawer {
     const top = Math.max(history?.toPeer.peak() ?? 0, history?.toClient.peak() ?? 0);
     const ways = [[this.to_peers, session.to_peer, history?.toPeer], [this.to_clients, session.to_client, history?.toClient]];
     for (const [parts, way, series] of ways) {
-      setText(parts.now, bits(way.bytes_per_s ?? 0));
-      setText(parts.total, `${perSecond(way.packets_per_s ?? 0)} · ${bytes(way.bytes)} · ${count(way.packets)}`);
+      setText(parts.now, bits(way.bytes_per_s));
+      setText(parts.total, `${perSecond(way.packets_per_s)} · ${bytes(way.bytes)} · ${count(way.packets)}`);
       parts.spark.draw(series ?? NO_HISTORY, top);
     }
   }

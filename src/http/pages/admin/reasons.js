@@ -9,7 +9,7 @@ const ANSWERS = {
     other: ["another error", ""],
     300: ["sent to another server", ""],
     400: ["malformed request", "a broken client, or a scan"],
-    401: ["credentials asked for, or refused", "one for each new client is usual; see the feed for wrong ones"],
+    401: ["credentials asked for, or refused", "usual once a client; the feed tells of wrong ones"],
     403: ["peer forbidden by the rules", "see relay.deny_peers and relay.allow_peers"],
     420: ["unknown attribute", "a client asked for a feature that is not here"],
     437: ["no allocation there, or one already", "a client that outlived its session"],

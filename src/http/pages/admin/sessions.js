@@ -25,7 +25,7 @@ const isAddress = (text) => /^\d+(\.\d+){3}(:\d+)?$/.test(text) || /^\[?[\da-f]*
 
 const COLUMNS = [
   { key: "user", order: (session) => session.user.toLowerCase() },
-  { key: "transport", order: (session) => session.transport },
+  { key: "transport", title: "via", order: (session) => session.transport },
   { key: "client", order: (session) => session.client },
   { key: "relayed", order: (session) => session.relayed.join() },
   { key: "age", number: true, order: (session) => session.age_s },
@@ -77,7 +77,7 @@ export class Sessions {
     this.heads = new Map();
     const head = el("tr", { role: "row" });
     for (const column of COLUMNS) {
-      const title = say(column.key);
+      const title = say(column.title ?? column.key);
       const cell = el("th", { role: "columnheader", scope: "col", class: column.number ? "number" : null, "data-column": column.key });
       if (column.order) cell.append(el("button", { type: "button", click: () => this.#sortBy(column) }, title));
       else cell.append(el("span", { class: column.key === "action" ? "unseen" : null }, title));
@@ -90,6 +90,13 @@ export class Sessions {
       el("table", { role: "table", "aria-labelledby": "sessions-title" }, el("thead", { role: "rowgroup" }, head), this.body),
       this.empty,
     );
+    // Of many rows few are in sight, and only those are filled each second.
+    this.sight = new IntersectionObserver((changes) => {
+      for (const { target: row, isIntersecting } of changes) {
+        row.isSeen = isIntersecting;
+        if (isIntersecting) this.#fill(row, row.session);
+      }
+    }, { root: null, rootMargin: "200px" });
     byId("filter").addEventListener("input", () => this.#refilter());
     byId("transport").addEventListener("change", () => this.#refilter());
   }
@@ -145,9 +152,10 @@ export class Sessions {
       // A search and an event in the same second are one value.
       if (nowMs - (history.atMs ?? 0) < 500) continue;
       history.atMs = nowMs;
-      history.toPeer.push(session.to_peer.bytes_per_s ?? 0);
-      history.toClient.push(session.to_client.bytes_per_s ?? 0);
-      history.both.push((session.to_peer.bytes_per_s ?? 0) + (session.to_client.bytes_per_s ?? 0));
+      // A session that was seen once has no rate yet: a gap, not a zero.
+      history.toPeer.push(session.to_peer.bytes_per_s);
+      history.toClient.push(session.to_client.bytes_per_s);
+      history.both.push(session.to_peer.bytes_per_s + session.to_client.bytes_per_s);
     }
     for (const [id, history] of this.histories) if (nowMs - history.atMs > SPAN_S * 1000) this.histories.delete(id);
   }
@@ -213,12 +221,15 @@ export class Sessions {
     parts.action.append(parts.kick);
     row.addEventListener("click", (event) => event.target.closest("button") ?? this.open(row.session));
     row.parts = parts;
+    row.isSeen = true;
+    this.sight.observe(row);
     return row;
   }
 
   #fill(row, session) {
     const { parts } = row;
     row.session = session;
+    if (!row.isSeen) return;
     const name = session.user || session.username || session.id;
     setText(parts.name, name);
     setAttribute(parts.name, "title", session.username);
@@ -229,8 +240,8 @@ export class Sessions {
     setText(parts.age, duration(session.age_s));
     setText(parts.left, duration(session.expires_in_s));
     setText(parts.permits, `${session.permissions} / ${session.channels}`);
-    setText(parts.to_peers, bits(session.to_peer.bytes_per_s ?? 0));
-    setText(parts.to_clients, bits(session.to_client.bytes_per_s ?? 0));
+    setText(parts.to_peers, bits(session.to_peer.bytes_per_s));
+    setText(parts.to_clients, bits(session.to_client.bytes_per_s));
     setText(parts.carried, bytes(carried(session)));
     setAttribute(parts.kick, "aria-label", say("kick_user", { user: name }));
     const history = this.histories.get(session.id);

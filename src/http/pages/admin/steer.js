@@ -37,11 +37,11 @@ async function attempt(action) {
   }
 }
 
-/** Ends a session; resolves to whether it was done. */
+/** Ends a session. */
 export async function kick(session) {
   const user = session.user || session.username || session.id;
-  if (!(await confirmed(say("ask_kick"), say("ask_kick_text", { user, client: session.client }), say("kick"), true))) return false;
-  const done = await attempt(async () => {
+  if (!(await confirmed(say("ask_kick"), say("ask_kick_text", { user, client: session.client }), say("kick"), true))) return;
+  await attempt(async () => {
     try {
       await send("DELETE", `sessions/${encodeURIComponent(session.id)}`);
       toast(say("did_kick", { user }));
@@ -49,9 +49,16 @@ export async function kick(session) {
       if (error.status !== 404) throw error;
       toast(say("did_gone"));
     }
-    return true;
   });
-  return done === true;
+}
+
+/** Ends every session of a user. */
+export async function kickAll({ user }) {
+  if (!(await confirmed(say("ask_kick_all"), say("ask_kick_all_text", { user }), say("kick_all"), true))) return;
+  await attempt(async () => {
+    const { closed } = await send("DELETE", `sessions?${new URLSearchParams({ user })}`);
+    toast(say("did_kick_all", { user, n: closed }));
+  });
 }
 
 /** Drains, or takes allocations again. */

@@ -14,7 +14,7 @@ const PAUSE_MAX_MS = 5_000;
 
 const sum = (numbers) => Object.values(numbers ?? {}).reduce((total, number) => total + number, 0);
 
-/** Each tile: its title, its value now, how that is written, and the lines below. */
+/** Each tile: its title, its value now, how that is written, and the lines below; values under `floor` draw no peaks. */
 const TILES = [
   {
     key: "allocations", kind: "one", write: brief, value: (now) => now.allocations,
@@ -36,11 +36,11 @@ const TILES = [
     lines: (now) => [say("tile_total", { n: brief((now.relay?.to_peer.packets ?? 0) + (now.relay?.to_client.packets ?? 0)) })],
   },
   {
-    key: "dropped", kind: "bad", write: perSecond, value: (now, rates, lately) => lately?.drops_per_s,
+    key: "dropped", kind: "bad", floor: 10, write: perSecond, value: (now, rates, lately) => lately?.drops_per_s,
     lines: (now) => [say("tile_total", { n: brief(sum(now.dropped)) })],
   },
   {
-    key: "cpu", kind: "calm", write: (value) => (Number.isFinite(value) ? `${value.toFixed(value < 9.95 ? 1 : 0)} %` : "–"),
+    key: "cpu", kind: "calm", floor: 10, write: (value) => (Number.isFinite(value) ? `${value.toFixed(value < 9.95 ? 1 : 0)} %` : "–"),
     value: (now, rates, lately) => lately?.cpu_percent,
     lines: (now) => [say("tile_process", { memory: bytes(now.process?.rss_bytes), files: count(now.process?.open_fds) })],
   },
@@ -76,7 +76,7 @@ export class Totals {
       setText(tile.number, tile.write(tile.newest));
       tile.lines(now, rates).forEach((line, place) => setText(tile.texts[place], line));
       setText(tile.peak, say("tile_peak", { n: tile.write(tile.series.peak()) }));
-      tile.spark.draw(tile.series);
+      tile.spark.draw(tile.series, Math.max(tile.series.peak(), tile.floor ?? 0));
     }
     this.#header(now);
   }

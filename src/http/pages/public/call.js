@@ -4,7 +4,7 @@ import { $, copyText, told } from "./page.js";
 import { Chat } from "./chat.js";
 import { Controls } from "./controls.js";
 import { Devices } from "./devices.js";
-import { Info } from "./info.js";
+import { Statistics } from "./statistics.js";
 import { Loopback } from "./loopback.js";
 import { Media } from "./media.js";
 import { Session } from "./session.js";
@@ -25,15 +25,15 @@ let awake;
 
 const media = new Media(() => mediaChanged());
 const chat = new Chat((far) => showFar(far));
-const info = new Info(() => session?.watched ?? session?.peer, versionRow());
+const statistics = new Statistics(() => session?.watched ?? session?.peer, versionRow());
 const devices = new Devices(media);
 const controls = new Controls({
   media,
   state,
   on: {
     hangUp: () => leave(),
-    info: (open) => { info.toggle(open); if (info.isOpen) chat.toggle(false); },
-    chat: (open) => { chat.toggle(open); if (chat.isOpen) info.toggle(false); },
+    statistics: (open) => { statistics.toggle(open); if (statistics.isOpen) chat.toggle(false); },
+    chat: (open) => { chat.toggle(open); if (chat.isOpen) statistics.toggle(false); },
     devices: () => devices.open(),
     screenFailed: (error) => notice(t("screen_failed", { why: error.message })),
   },
@@ -137,7 +137,6 @@ async function enter() {
   if (session) return;
   enterState("joining");
   status(t("joining"));
-  clearNotices();
   $("enter").disabled = true;
   const Stay = isLoopback ? Loopback : Session;
   session = new Stay({ room, search: location.search, params, media, on: events });
@@ -158,7 +157,7 @@ function ended(title, error) {
     return;
   }
   status("");
-  info.toggle(false);
+  statistics.toggle(false);
   chat.toggle(false);
   $("ended-title").textContent = title;
   $("ended-lead").textContent = error ? t("join_failed", { why: error.message }) : "";
@@ -221,7 +220,11 @@ async function begin() {
   $("link").value = shareLink();
   $("copy").addEventListener("click", copyLink);
   $("link").addEventListener("focus", () => $("link").select());
-  $("enter").addEventListener("click", enter);
+  $("enter").addEventListener("click", () => {
+    // Whoever goes in has read what was said before.
+    clearNotices();
+    enter();
+  });
   $("rejoin").addEventListener("click", () => location.reload());
   window.addEventListener("pagehide", () => session?.leaveAtOnce());
   window.addEventListener("pageshow", ({ persisted }) => { if (persisted) location.reload(); });

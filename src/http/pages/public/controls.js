@@ -5,17 +5,17 @@ import { passing } from "./say.js";
 import { t } from "./i18n.js";
 
 const IDLE_MS = 5_000;
-const KEYS = { m: "mic", " ": "mic", c: "camera", f: "full", i: "info-open", q: "hangup" };
+const KEYS = { m: "mic", " ": "mic", c: "camera", f: "full", i: "statistics-open", q: "hangup" };
 
 export class Controls {
-  /** `state()` is the page's state; `on` has `hangUp()`, `info()`, `chat()`, `devices()`, `screenFailed(error)`. */
+  /** `state()` is the page's state; `on` has `hangUp()`, `statistics()`, `chat()`, `devices()`, `screenFailed(error)`. */
   constructor({ media, state, on }) {
     Object.assign(this, { media, state, on });
     this.byKeys = false;
     const clicks = {
       mic: () => this.#mic(), camera: () => this.#camera(), screen: () => this.#screen(), full: () => this.#full(),
       "devices-open": () => on.devices(), "lobby-devices": () => on.devices(),
-      "info-open": () => on.info(), "info-close": () => on.info(false),
+      "statistics-open": () => on.statistics(), "statistics-close": () => on.statistics(false),
       "chat-open": () => on.chat(), "chat-close": () => on.chat(false), hangup: () => on.hangUp(),
     };
     for (const [id, run] of Object.entries(clicks)) $(id).addEventListener("click", run);
@@ -58,7 +58,7 @@ export class Controls {
     this.wake();
     if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || $("devices").open) return;
     if (event.key === "Escape") {
-      this.on.info(false);
+      this.on.statistics(false);
       this.on.chat(false);
       return;
     }

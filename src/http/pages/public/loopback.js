@@ -41,7 +41,6 @@ export class Loopback {
         state: (state) => { if (polite) this.on.state(state); },
         channel: () => undefined,
         dead: () => this.on.notice("no_relay"),
-        iceError: () => undefined,
         gathered: (types) => { if (polite && !types.has("relay")) this.on.notice("no_relay"); },
       },
     });

@@ -155,5 +155,6 @@ export class Media {
     for (const track of [...this.stream.getTracks(), this.screen]) track?.stop();
     for (const track of this.stream.getTracks()) this.stream.removeTrack(track);
     this.screen = undefined;
+    this.changed();
   }
 }

@@ -27,6 +27,9 @@ export function icon(name) {
   return svg;
 }
 
+/** An address as URLs have it: some browsers put IPv6 into brackets themselves, some do not. */
+export const hostOf = (address) => (address.includes(":") && !address.startsWith("[") ? `[${address}]` : address);
+
 /** Copies text; plain HTTP pages have no clipboard API, so those go through a selection. */
 export async function copyText(text) {
   try {

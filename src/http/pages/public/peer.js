@@ -17,7 +17,7 @@ export const sessionOf = (sdp) => /^o=\S+ (\S+)/m.exec(sdp ?? "")?.[1];
 export class Peer {
   /**
    * `on`: `send(message)`, `track(stream)`, `state(connectionState)`, `channel(channel)`, `dead()`,
-   * `iceError(event)`, `gathered(types)`; `renew()` gives fresh ICE servers.
+   * `gathered(types)`; `renew()` gives fresh ICE servers.
    */
   constructor({ configuration, polite, media, renew, on }) {
     Object.assign(this, { polite, media, renew, on });
@@ -48,7 +48,7 @@ export class Peer {
 
   /** Puts renewed credentials in force for whatever is gathered from now on. */
   setIceServers(iceServers) {
-    this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers });
+    if (!this.closed) this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers });
   }
 
   close() {
@@ -68,7 +68,6 @@ export class Peer {
       const { sdpMLineIndex: label, sdpMid: id } = candidate;
       this.on.send({ type: "candidate", label, id, candidate: candidate.candidate });
     });
-    pc.addEventListener("icecandidateerror", (event) => this.on.iceError(event));
     pc.addEventListener("icegatheringstatechange", () => {
       if (pc.iceGatheringState === "complete") this.on.gathered(this.found);
     });
@@ -97,8 +96,9 @@ export class Peer {
   }
 
   async #mend() {
-    this.setIceServers(await this.renew());
+    const servers = await this.renew();
     if (this.closed || this.pc.connectionState === "connected") return;
+    this.setIceServers(servers);
     this.pc.restartIce();
   }
 

@@ -1,6 +1,6 @@
 // The self-test: every way to this server, tried from here.
 
-import { $, copyText, element, refusal, told } from "./page.js";
+import { $, copyText, element, hostOf, refusal, told } from "./page.js";
 import { gather, through } from "./probe.js";
 import { LOSS_WEAK, nameOf, rowsOf, verdictOf, whyNot } from "./verdict.js";
 import { t, translatePage } from "./i18n.js";
@@ -19,7 +19,7 @@ const time = (ms) => `${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
 
 function facts(row) {
   const found = [];
-  if (row.address) found.push(["fact_address", row.address.includes(":") ? `[${row.address}]:${row.port}` : `${row.address}:${row.port}`]);
+  if (row.address) found.push(["fact_address", `${hostOf(row.address)}:${row.port}`]);
   if (row.gathered_ms !== undefined) found.push(["fact_time", time(row.gathered_ms)]);
   if (row.rtt_ms !== undefined) found.push(["fact_rtt", time(row.rtt_ms)]);
   if (row.bitsPerSecond !== undefined) found.push(["fact_rate", rate(row.bitsPerSecond)], ["fact_loss", `${(row.loss * 100).toFixed(1)} %`]);

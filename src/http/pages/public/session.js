@@ -4,11 +4,10 @@ import { IceServers } from "./ice.js";
 import { Peer, sessionOf } from "./peer.js";
 import { RoomFull, Signalling } from "./signalling.js";
 import { pause } from "./page.js";
+import { t } from "./i18n.js";
 
-/** The second in the room waits this long for the first one's offer, then asks it to begin again. */
-const NUDGE_MS = 5_000;
-/** After a rejoin the first one need not be asked for a camera: it answers at once or does not know of this client. */
-const NUDGE_REJOINED_MS = 1_500;
+/** The second in the room waits this long for the first one's offer; then it joins again, which makes the first one offer again. */
+const OFFER_LIMIT_MS = 15_000;
 const REJOIN_TRIES_MAX = 20;
 /** Candidates that may come before the offer they belong to. */
 const AHEAD_MAX = 256;
@@ -37,7 +36,7 @@ export class Session {
     const { iceServers: fixed = [] } = JSON.parse(params.pc_config || "{}");
     this.ice = new IceServers({
       url: params.ice_server_url, fixed, transport, search,
-      renewed: (servers) => this.peer?.setIceServers(servers),
+      renewed: (servers) => this.#renewed(servers),
       failed: (why) => this.on.notice("no_credentials", { why }),
     });
   }
@@ -45,10 +44,10 @@ export class Session {
   /** Takes a seat and begins. Throws `RoomFull`, or an error in words. */
   async start() {
     const servers = await this.ice.get();
-    if (!this.closed) await this.#enter(servers, NUDGE_MS);
+    if (!this.closed) await this.#enter(servers);
   }
 
-  async #enter(servers, nudge_ms) {
+  async #enter(servers) {
     const signalling = new Signalling(this.room, this.search, {
       message: (message) => { if (this.signalling === signalling) this.#handle(message); },
       lost: () => this.on.socket(false),
@@ -72,7 +71,7 @@ export class Session {
     }
     this.on.connecting();
     for (const message of waiting) this.#handle(message);
-    this.nudgeTimer = setTimeout(() => { if (!this.peer) signalling.send({ type: "bye" }, false); }, nudge_ms);
+    this.offerTimer = setTimeout(() => { if (!this.peer) this.#rejoin(); }, OFFER_LIMIT_MS);
   }
 
   /** Leaves for good. */
@@ -92,13 +91,14 @@ export class Session {
   #close() {
     this.closed = true;
     this.ice.close();
-    clearTimeout(this.nudgeTimer);
+    clearTimeout(this.offerTimer);
     this.#disconnect();
   }
 
   #disconnect() {
     this.peer?.close();
     this.peer = undefined;
+    this.theirs = undefined;
   }
 
   #connect() {
@@ -114,12 +114,19 @@ export class Session {
         state: (state) => { if (this.peer === peer) this.on.state(state); },
         channel: (channel) => this.on.channel(channel),
         dead: () => { if (this.peer === peer) this.#rejoin(); },
-        iceError: () => undefined,
         gathered: (types) => this.#judgeRelay(types),
       },
     });
     this.peer = peer;
     return peer;
+  }
+
+  /** New credentials are for what is gathered from now on; where there were none at all, the stay begins anew. */
+  #renewed(servers) {
+    const hadNone = this.configuration?.iceServers.length === 0;
+    if (this.configuration) this.configuration.iceServers = servers;
+    this.peer?.setIceServers(servers);
+    if (hadNone && this.peer?.pc.connectionState !== "connected") this.#rejoin();
   }
 
   #judgeRelay(types) {
@@ -150,8 +157,8 @@ export class Session {
   }
 
   async #offered(message) {
-    clearTimeout(this.nudgeTimer);
-    const known = this.peer?.remoteSession;
+    clearTimeout(this.offerTimer);
+    const known = this.theirs ?? this.peer?.remoteSession;
     if (this.peer && !known && this.initiator) {
       // Both made a first offer: whoever wakes first gives way and answers.
       const peer = this.peer;
@@ -166,30 +173,43 @@ export class Session {
         this.#connect();
       }
     }
+    this.theirs = sessionOf(message.sdp);
     this.peer.handle(message);
     for (const early of this.ahead.splice(0)) this.peer.handle(early);
   }
 
   /** The seat is gone, or the connection beyond mending: as a new client, as often as it takes. */
   async #rejoin() {
-    if (this.closed) return;
+    if (this.closed || this.rejoining) return;
+    this.rejoining = true;
     this.on.notice("rejoining");
-    clearTimeout(this.nudgeTimer);
-    await this.signalling.leave();
+    clearTimeout(this.offerTimer);
+    const before = this.signalling;
     this.#disconnect();
-    for (let tries = 0; !this.closed; tries += 1) {
+    const failure = await this.#enterAgain(before);
+    this.rejoining = false;
+    if (this.closed) return;
+    if (failure) this.on.failed(failure);
+    else this.on.socket(true);
+  }
+
+  /** Tries until there is a seat; returns why there is none. The one of before is given back first: this one needs it. */
+  async #enterAgain(before) {
+    let failure = new Error(t("unreachable"));
+    let left = false;
+    for (let tries = 0; tries < REJOIN_TRIES_MAX && !this.closed; tries += 1) {
       await pause(REJOIN_MS[Math.min(tries, REJOIN_MS.length - 1)] * (0.75 + Math.random() / 2));
-      if (this.closed) return;
+      left ||= await before.leave();
+      if (this.closed) break;
+      if (!left) continue;
       try {
-        await this.#enter(await this.ice.get(), NUDGE_REJOINED_MS);
-        this.on.socket(true);
-        return;
+        await this.#enter(await this.ice.get());
+        return undefined;
       } catch (error) {
-        if (error instanceof RoomFull || tries >= REJOIN_TRIES_MAX) {
-          this.on.failed(error);
-          return;
-        }
+        failure = error;
+        if (error instanceof RoomFull) break;
       }
     }
+    return failure;
   }
 }

@@ -49,14 +49,15 @@ export class Signalling {
     else this.outbox.push(text);
   }
 
-  /** Gives the seat back and tells the other side, in the order that its page relies on. */
+  /** Gives the seat back and tells the other side, in the order that its page relies on; returns whether the server heard. */
   async leave() {
     this.closed = true;
     clearTimeout(this.timer);
-    if (!this.client) return;
-    await fetch(this.#path("leave"), { method: "POST", keepalive: true }).catch(() => undefined);
+    if (!this.client) return true;
+    const tell = (path, method) => fetch(path, { method, keepalive: true }).then(() => true, () => false);
+    const left = await tell(this.#path("leave"), "POST");
     this.#bye();
-    await fetch(`/collider/${this.room}/${this.client}`, { method: "DELETE", keepalive: true }).catch(() => undefined);
+    return (await tell(`/collider/${this.room}/${this.client}`, "DELETE")) && left;
   }
 
   /** The same while the page goes away. */

@@ -1,5 +1,6 @@
 // What a connection's statistics say, in rows for people. Pure: two reports in, words out.
 
+import { hostOf } from "./page.js";
 import { t } from "./i18n.js";
 
 const number = (value, digits = 0) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
@@ -32,7 +33,7 @@ function loss(stat, before) {
 }
 
 const place = (candidate) => {
-  const host = candidate.address?.includes(":") ? `[${candidate.address}]` : candidate.address ?? "…";
+  const host = candidate.address ? hostOf(candidate.address) : "…";
   return `${candidate.candidateType} ${host}:${candidate.port} ${candidate.protocol}`;
 };
 

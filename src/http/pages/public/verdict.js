@@ -5,7 +5,6 @@ import { t } from "./i18n.js";
 /** More than this share lost is heard and seen. */
 export const LOSS_WEAK = 0.03;
 
-const LATE_S = 12;
 const CODES = [401, 403, 486, 508];
 
 /** Why no candidate came, from the browser's own errors; the server's refusals say more than its silence. */
@@ -16,7 +15,6 @@ export function whyNot(row, errors) {
     return t("why_code", { code: refused.code, text: refused.text });
   }
   if (row.family === 6) return t("why_ipv6");
-  if (errors.length === 0) return t("why_silent", { seconds: LATE_S });
   return t(row.kind === "stun" ? "why_udp" : `why_${row.kind}`);
 }
 

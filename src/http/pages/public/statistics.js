@@ -6,18 +6,18 @@ import { t } from "./i18n.js";
 
 const PERIOD_MS = 1_000;
 
-export class Info {
+export class Statistics {
   /** `peer()` gives the connection in use, if there is one; `extra` are rows of the page's own. */
   constructor(peer, extra = []) {
     Object.assign(this, { peer, extra });
     this.before = undefined;
   }
 
-  get isOpen() { return !$("info").hidden; }
+  get isOpen() { return !$("statistics").hidden; }
 
   toggle(open = !this.isOpen) {
-    $("info").hidden = !open;
-    $("info-open").setAttribute("aria-expanded", String(open));
+    $("statistics").hidden = !open;
+    $("statistics-open").setAttribute("aria-expanded", String(open));
     clearInterval(this.timer);
     if (!open) return;
     this.timer = setInterval(() => this.#show(), PERIOD_MS);
@@ -40,7 +40,7 @@ export class Info {
     if (shape !== this.shape) {
       this.shape = shape;
       this.values = [];
-      $("info-body").replaceChildren(...sections.flatMap(([title, rows]) => [element("h3", "", title), this.#list(rows)]));
+      $("statistics-body").replaceChildren(...sections.flatMap(([title, rows]) => [element("h3", "", title), this.#list(rows)]));
     }
     sections.flatMap(([, rows]) => rows).forEach(([, value], at) => {
       if (this.values[at].textContent !== String(value)) this.values[at].textContent = value;
