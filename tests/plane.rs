@@ -34,3 +34,6 @@ mod ports;
 mod rooms;
 #[path = "plane/routes.rs"]
 mod routes;
+#[allow(dead_code, reason = "every test uses a part")]
+#[path = "plane/wire.rs"]
+mod wire;

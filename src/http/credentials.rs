@@ -279,26 +279,27 @@ fn right(
             false => Err(forbidden("credentials are given to those who have a key: send it as key=")),
         };
     };
+    let granted = Grant::verify(token, &live.token_key, now_unix_s());
+    if let Ok(grant) = granted {
+        return match guard::is_origin_allowed(live, caller, headers) {
+            true => Ok(Right::Room(grant.room)),
+            false => Err(forbidden("this page's origin is not listed in http.cors_origins")),
+        };
+    }
     let found = guard::admit(shared, caller, || {
         let is_key = live.api_keys.iter().fold(false, |found, digest| found | guard::same_token(token, digest));
-        match Grant::verify(token, &live.token_key, now_unix_s()) {
+        match granted {
             _ if is_key => Ok(Right::Key(Sha256::digest(token).into())),
-            Ok(grant) => Ok(Right::Room(grant.room)),
             // In development pages of others ask too, with keys of their own.
-            Err(_) if live.open => Ok(Right::Open),
+            _ if live.open => Ok(Right::Open),
             Err(NoGrant::Stale) => Err(Refused::Stale),
-            Err(NoGrant::Foreign) => Err(Refused::Wrong),
+            _ => Err(Refused::Wrong),
         }
     });
-    match found {
-        Ok(Right::Room(_)) if !guard::is_origin_allowed(live, caller, headers) => {
-            Err(forbidden("this page's origin is not listed in http.cors_origins"))
-        }
-        Err(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
-            Err(forbidden("the key is wrong, or its time is over"))
-        }
-        found => found,
-    }
+    found.map_err(|problem| match problem.status {
+        401 => forbidden("the key is wrong, or its time is over"),
+        _ => problem,
+    })
 }
 
 /// Makes a credential, if it is not one too many, and leaves a line about it.

@@ -142,22 +142,18 @@ pub fn admit<T>(shared: &Shared, caller: &Caller, check: impl FnOnce() -> Result
     if let Some(Err(wait)) = source.map(|source| lockouts.check(source, now)) {
         return Err(Problem::too_many(wait, "too many wrong tokens or keys came from this address; wait a little"));
     }
-    match (check(), source) {
-        (Ok(passed), Some(source)) => {
-            lockouts.forget(source);
-            Ok(passed)
-        }
-        (Ok(passed), None) => Ok(passed),
-        (Err(Refused::Missing), _) => Err(Problem::unauthorized("send the token as Authorization: Bearer TOKEN")),
-        (Err(Refused::Stale), _) => Err(Problem::unauthorized("the time of the token is over")),
-        (Err(Refused::Wrong), source) => {
+    // To be right does not make up for having been wrong: whoever has one token could guess another for ever.
+    check().map_err(|refused| match refused {
+        Refused::Missing => Problem::unauthorized("send the token as Authorization: Bearer TOKEN"),
+        Refused::Stale => Problem::unauthorized("the time of the token is over"),
+        Refused::Wrong => {
             if let Some(source) = source {
                 lockouts.fail(source, now);
             }
             tracing::info!(client = caller.ip.map(tracing::field::display), "a wrong token or key was refused");
-            Err(Problem::unauthorized("the token or key is wrong"))
+            Problem::unauthorized("the token or key is wrong")
         }
-    }
+    })
 }
 
 /// What the guard of one part knows.

@@ -1,7 +1,7 @@
 //! The head of a request as it comes, byte by byte: its limits, and the forms that two parsers
 //! could read differently, which are refused (RFC 9112 §11.2).
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 
 /// Bytes of a request line.
 pub const REQUEST_LINE_MAX: usize = 8 * 1024;
@@ -123,8 +123,9 @@ fn check_request_line(line: &[u8]) -> Result<(), Fault> {
         return bad;
     };
     let is_method = !method.is_empty() && method.iter().all(|b| is_token(*b));
-    let is_target = target.first().is_some_and(|first| *first == b'/' || *first == b'h' || target == b"*")
-        && target.iter().all(|b| b.is_ascii_graphic());
+    // A path, or the whole URL as to a proxy; never `host:port`, which is CONNECT's.
+    let is_form = [&b"/"[..], b"http://", b"https://"].iter().any(|form| target.starts_with(form)) || target == b"*";
+    let is_target = is_form && target.iter().all(u8::is_ascii_graphic) && Uri::try_from(target).is_ok();
     if is_method && is_target && matches!(version, b"HTTP/1.1" | b"HTTP/1.0") { Ok(()) } else { bad }
 }
 
@@ -265,6 +266,10 @@ mod tests {
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             "GET /\r\nHost: a\r\n\r\n",
             "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET h HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /< HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http:///a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
             "G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n",

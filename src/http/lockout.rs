@@ -10,7 +10,7 @@ use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// Wrong tokens or keys in a row that lock a source out.
+/// Wrong tokens or keys, none of them long after the one before, that lock a source out.
 pub const FAILURES_MAX: u32 = 5;
 /// How long a source is locked out, and how long its failures are remembered.
 pub const LOCK: Duration = Duration::from_secs(30);
@@ -53,11 +53,6 @@ impl Lockouts {
         }
         failures.count += 1;
         failures.last = now;
-    }
-
-    /// The source was right.
-    pub fn forget(&self, source: Source) {
-        self.0.lock().remove(&source);
     }
 }
 
@@ -114,18 +109,6 @@ mod tests {
         assert_eq!(lockouts.check(source(1), start + LOCK), Ok(()));
         lockouts.fail(source(1), start + LOCK);
         assert_eq!(lockouts.check(source(1), start + LOCK), Ok(()), "old failures are forgotten");
-    }
-
-    #[test]
-    fn one_success_forgets_the_failures() {
-        let lockouts = Lockouts::default();
-        let now = Instant::now();
-        for _ in 0..FAILURES_MAX - 1 {
-            lockouts.fail(source(1), now);
-        }
-        lockouts.forget(source(1));
-        lockouts.fail(source(1), now);
-        assert_eq!(lockouts.check(source(1), now), Ok(()));
     }
 
     #[test]

@@ -81,8 +81,8 @@ async fn self_test(State(shared): State<Arc<Shared>>) -> Response {
     page(StatusCode::OK, "test.html", &json!({ "key": key }))
 }
 
-async fn console() -> Response {
-    file::<Admin>("index.html", &HeaderMap::new()).unwrap_or_else(not_found)
+async fn console(headers: HeaderMap) -> Response {
+    file::<Admin>("index.html", &headers).unwrap_or_else(not_found)
 }
 
 async fn robots() -> &'static str {
@@ -204,7 +204,9 @@ mod tests {
     fn only_names_of_the_table_are_files() {
         let none = HeaderMap::new();
         assert!(file::<Public>("style.css", &none).is_some());
-        for name in ["", "/style.css", "./style.css", "../public/style.css", "%2e%2e/style.css", "style.css\0", "STYLE.CSS"] {
+        for name in
+            ["", "/style.css", "./style.css", "../public/style.css", "%2e%2e/style.css", "style.css\0", "STYLE.CSS"]
+        {
             assert!(file::<Public>(name, &none).is_none(), "{name:?}");
         }
     }

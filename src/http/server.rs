@@ -264,8 +264,8 @@ impl Default for Trouble {
 }
 
 impl Trouble {
-    /// Waits a little, longer each time. When there are no files left, the connection that was
-    /// idle longest gives up its own.
+    /// When there are no files left, the connection that was idle longest gives up its own.
+    /// When none is idle, waits a little, longer each time.
     async fn wait(&mut self, site: &Site, error: &io::Error) {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
@@ -275,7 +275,10 @@ impl Trouble {
             self.warned = Some(Instant::now());
             tracing::warn!(%error, "cannot accept connections; those that are idle longest are closed");
         }
-        site.connections.close_oldest();
+        if site.connections.close_oldest() {
+            // It is closed when its task is next looked at.
+            return tokio::task::yield_now().await;
+        }
         tokio::time::sleep(self.backoff).await;
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
     }

@@ -97,7 +97,10 @@ async fn join(
 ) -> Result<Response, Problem> {
     must_have_rooms(&shared)?;
     let room = RoomId::parse(&room).ok_or_else(not_found)?;
-    shared.signalling.admit_join(&shared.live.load(), caller.ip)?;
+    shared.signalling.admit(hub::limited(&shared.live.load(), caller.ip)).map_err(|wait| {
+        let detail = "too many joins from this address; wait a little";
+        Problem::too_many(wait, detail)
+    })?;
     let is_loopback_room = params::value(&query, "debug") == Some("loopback");
     let (client, joined) = match seat(&shared, &room, is_loopback_room)? {
         Ok(seated) => seated,

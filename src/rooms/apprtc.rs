@@ -1,6 +1,7 @@
 //! What AppRTC's room server asks of a room.
 
-use super::room::{Gone, Standing};
+use super::member::Standing;
+use super::room::Gone;
 use super::seats::Rooms;
 use super::{ClientId, LOOPBACK_CLIENT, Refusal, RoomId};
 use std::sync::Arc;
@@ -74,6 +75,11 @@ impl Rooms {
             state.remove(&mut self.ledger, at, Gone::ForSure);
         }
         self.drop_if_empty(room);
+    }
+
+    /// Whether a client of this name is in the room.
+    pub fn is_member(&self, room: &RoomId, client: &ClientId) -> bool {
+        self.rooms.get(room).is_some_and(|room| room.find(client).is_some())
     }
 
     /// How many are in a room; nobody in one that is not there.

@@ -1,6 +1,7 @@
 //! What Collider asks of a room.
 
-use super::room::{Gone, Standing};
+use super::member::Standing;
+use super::room::Gone;
 use super::seats::{Outgoing, Rooms, SocketId};
 use super::{ClientId, Refusal, RoomId};
 

@@ -23,6 +23,7 @@
 
 mod apprtc;
 mod collider;
+mod member;
 mod name;
 mod room;
 mod seats;

@@ -1,6 +1,7 @@
 //! All rooms, what is due, and what is to be sent.
 
-use super::room::{Gone, Member, Room, Standing};
+use super::member::{Member, Standing};
+use super::room::{Gone, Room};
 use super::{ClientId, Limits, Refusal, RoomId};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -5,7 +5,7 @@ mod chance;
 mod ghosts;
 mod rules;
 
-use super::room::Standing;
+use super::member::Standing;
 use super::{ClientId, Joined, Limits, Outgoing, Refusal, RoomId, Rooms, SocketId};
 
 const BYE: &str = r#"{"type":"bye"}"#;

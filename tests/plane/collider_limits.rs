@@ -151,6 +151,31 @@ fn a_source_has_twenty_sockets() {
 }
 
 #[test]
+fn a_source_takes_sixty_seats_a_minute_by_any_protocol() {
+    let proxy = Network { ip: [127, 0, 0, 1].into(), prefix_len: 32 };
+    let fixture = Fixture::with(|live| live.trusted_proxies = vec![proxy]);
+    let from = |source| [("X-Forwarded-For", source)];
+    let mut wire = Wire::connect(fixture.public);
+    let mut post = |room: usize| wire.ask("POST", &format!("/collider/room{room}/1"), &from("192.0.2.1"), "x").status;
+    (0..60).for_each(|room| assert_eq!(post(room), 200, "{room}"));
+    // A second gives one back.
+    let refused = (100..110).filter(|room| post(*room) == 429).count();
+    assert!(refused >= 5, "{refused} of ten");
+    assert_eq!(post(0), 200, "who has its seat may talk");
+    let register = |room: usize, source| {
+        let mut talker = Talker::open_with(fixture.public, &from(source)).expect("it is one of twenty");
+        talker.say(&json!({ "cmd": "register", "roomid": format!("room{room}"), "clientid": "1" }));
+        talker.say(&json!({ "cmd": "is it so?" }));
+        (talker.hear().expect_err("nobody says anything"), talker)
+    };
+    assert_eq!(register(0, "192.0.2.1").0, super::UNEXPECTED, "who has its seat may come to it");
+    assert_eq!(register(300, "192.0.2.2").0, super::UNEXPECTED, "others are not concerned");
+    let outcomes: Vec<_> = (200..210).map(|room| register(room, "192.0.2.1")).collect();
+    let refused = outcomes.iter().filter(|(error, _)| error == "Too many registrations").count();
+    assert!(refused >= 5, "{refused} of ten");
+}
+
+#[test]
 fn a_socket_says_a_hundred_things_at_once_and_not_many_more() {
     let fixture = Fixture::start();
     let mut a = Talker::open(fixture.public);

@@ -59,6 +59,7 @@ fn a_join_answers_every_field_in_its_type() {
         ("offer_options", "{}".into()),
         ("media_constraints", r#"{"audio":true,"video":true}"#.into()),
         ("ice_server_transports", "".into()),
+        ("turn_transports", "".into()),
         ("include_loopback_js", "".into()),
         ("is_loopback", "false".into()),
         ("bypass_join_confirmation", "false".into()),
@@ -77,7 +78,9 @@ fn a_join_answers_every_field_in_its_type() {
     assert!(id.len() == 8 && id.bytes().all(|b| b.is_ascii_digit()), "{id}");
     let ice = params["ice_server_url"].as_str().unwrap();
     assert!(ice.starts_with(&format!("http://{here}/v1alpha/iceconfig?key=")), "{ice}");
-    assert_eq!(params.as_object().unwrap().len(), texts.len() + 3 + 3, "{params}");
+    let turn = params["turn_url"].as_str().unwrap();
+    assert!(turn.starts_with(&format!("http://{here}/turn?service=turn&username=my-room_1&key=")), "{turn}");
+    assert_eq!(params.as_object().unwrap().len(), texts.len() + 3 + 4, "{params}");
 }
 
 #[test]
@@ -93,6 +96,11 @@ fn the_ice_server_url_gives_credentials_of_the_room_to_whoever_was_told_it() {
         let server = &answer.json()["iceServers"][0];
         assert!(server["urls"].is_array() && server["credential"].is_string(), "{server}");
         assert!(server["username"].as_str().unwrap().contains(user), "{server}");
+        // As applications of 2015 ask.
+        let path = params["turn_url"].as_str().unwrap().replace(&format!("http://{}", fixture.public), "");
+        let answer = fixture.get(&path);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.json()["username"].as_str().unwrap().contains(user) && answer.json()["uris"].is_array());
     }
 }
 
@@ -331,7 +339,9 @@ fn named_hosts_are_reflected() {
         ("?apikey=K", &own),
     ];
     for (query, url) in cases {
-        assert_eq!(params_of(&fixture, query, "")["ice_server_url"], url, "{query}");
+        let params = params_of(&fixture, query, "");
+        assert_eq!(params["ice_server_url"], url, "{query}");
+        assert_eq!(params["turn_url"] == "", url.is_empty(), "{query}");
     }
 }
 
@@ -426,6 +436,10 @@ fn where_rooms_are_off_nothing_of_them_exists() {
     assert_eq!(fixture.get("/params").status, 404);
     fixture.change(|live| live.rooms = Some(turnpike::rooms::Limits::default()));
     join(&fixture, "/join/abc");
+    let mut talker = Talker::registered(fixture.public, "abc", "1");
+    fixture.change(|live| live.rooms = None);
+    talker.send("x");
+    assert_eq!(talker.refused(), ("rooms are off".into(), Some(1001)));
 }
 
 #[test]

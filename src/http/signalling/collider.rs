@@ -1,9 +1,10 @@
 //! Collider's HTTP form, in its own words.
 
 use super::super::Shared;
-use super::super::guard::Problem;
+use super::super::guard::{Caller, Problem};
 use super::{hub, must_have_rooms, not_found};
 use crate::rooms::{ClientId, RoomId};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
@@ -50,6 +51,7 @@ pub async fn status(State(shared): State<Arc<Shared>>) -> Result<Response, Probl
 /// `/collider/{room}/{client}`: where this server's own clients are sent.
 pub async fn under_prefix(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path(path): Path<String>,
     method: Method,
     body: Body,
@@ -57,7 +59,7 @@ pub async fn under_prefix(
     must_have_rooms(&shared)?;
     let names = path.split_once('/').and_then(|(room, client)| Some((RoomId::parse(room)?, ClientId::parse(client)?)));
     Ok(match names {
-        Some((room, client)) => serve(&shared, &room, &client, &method, body),
+        Some((room, client)) => serve(&shared, &caller, (&room, &client), &method, body),
         None => refuse(&shared, StatusCode::INTERNAL_SERVER_ERROR, &format!("Invalid path: /{}", escaped(&path))),
     })
 }
@@ -65,6 +67,7 @@ pub async fn under_prefix(
 /// `/{room}/{client}`: where clients are sent that name this server as their Collider.
 pub async fn at_root(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path((room, client)): Path<(String, String)>,
     method: Method,
     body: Body,
@@ -75,10 +78,16 @@ pub async fn at_root(
     }
     let room = RoomId::parse(&room).ok_or_else(not_found)?;
     let client = ClientId::parse(&client).ok_or_else(not_found)?;
-    Ok(serve(&shared, &room, &client, &method, body))
+    Ok(serve(&shared, &caller, (&room, &client), &method, body))
 }
 
-fn serve(shared: &Arc<Shared>, room: &RoomId, client: &ClientId, method: &Method, body: Body) -> Response {
+fn serve(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+    (room, client): (&RoomId, &ClientId),
+    method: &Method,
+    body: Body,
+) -> Response {
     let text = match *method {
         Method::POST => match body {
             Ok(body) => body,
@@ -90,6 +99,10 @@ fn serve(shared: &Arc<Shared>, room: &RoomId, client: &ClientId, method: &Method
         }
         _ => return plain(StatusCode::OK, "POST, DELETE", String::new()),
     };
+    let source = hub::limited(&shared.live.load(), caller.ip);
+    if shared.signalling.admit_as(source, room, client).is_err() {
+        return refuse(shared, StatusCode::TOO_MANY_REQUESTS, "Too many clients from this address");
+    }
     let failed =
         |why: &str| refuse(shared, StatusCode::INTERNAL_SERVER_ERROR, &format!("Failed to send the message: {why}"));
     match str::from_utf8(&text) {

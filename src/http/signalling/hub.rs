@@ -4,7 +4,7 @@ use super::super::caller::{self, Source};
 use super::super::guard::Problem;
 use super::super::lockout::PerMinute;
 use super::super::{Live, Shared};
-use crate::rooms::{Counts, Limits, Occupancy, Outgoing, RoomId, RoomPicture, Rooms, SocketId};
+use crate::rooms::{ClientId, Counts, Limits, Occupancy, Outgoing, RoomId, RoomPicture, Rooms, SocketId};
 use axum::extract::ws::Utf8Bytes;
 use axum::http::StatusCode;
 use parking_lot::Mutex;
@@ -21,12 +21,15 @@ use tokio::sync::{Notify, mpsc};
 pub const BACKLOG_LEN_MAX: usize = 256;
 /// Bytes of those messages.
 pub const BACKLOG_BYTES_MAX: usize = 1 << 20;
-/// Sockets one source may have open; loopback may have any number.
+/// Sockets one source may have open; this host may have any number.
 pub const SOCKETS_PER_SOURCE_MAX: usize = 20;
 /// Sockets there may be.
 pub const SOCKETS_MAX: usize = 10_000;
-/// Joins one source may ask for in a minute; loopback may ask for any number.
-pub const JOINS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
+/// Seats one source may ask for in a minute, by whatever protocol; this host may ask for any number.
+pub const SEATS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
+
+/// Longest time that the tending task sleeps: no limit is too long to be counted.
+const NAP_MS_MAX: u64 = 3_600_000;
 
 /// What is asked of a socket's task.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +94,7 @@ struct State {
 pub struct Hub {
     state: Mutex<State>,
     wake: Notify,
-    joins: PerMinute<Source>,
+    seats: PerMinute<Source>,
     /// Errors told to sockets.
     pub ws_errors: AtomicU64,
     /// Errors told to Collider's HTTP clients.
@@ -103,7 +106,7 @@ impl Default for Hub {
         Hub {
             state: Mutex::default(),
             wake: Notify::new(),
-            joins: PerMinute::new(JOINS_PER_MINUTE),
+            seats: PerMinute::new(SEATS_PER_MINUTE),
             ws_errors: AtomicU64::new(0),
             http_errors: AtomicU64::new(0),
         }
@@ -129,11 +132,15 @@ impl Hub {
         state.rooms.occupancy(room)
     }
 
-    /// Counts a join of this source; refused when it joins too often.
-    pub(super) fn admit_join(&self, live: &Live, ip: Option<IpAddr>) -> Result<(), Problem> {
-        let Some(source) = limited(live, ip) else { return Ok(()) };
-        let detail = "too many joins from this address; wait a little";
-        self.joins.take(&source).map_err(|wait| Problem::too_many(wait, detail))
+    /// Counts a seat that this source asks for; the error is how long until it may again.
+    pub(super) fn admit(&self, source: Option<Source>) -> Result<(), Duration> {
+        source.map_or(Ok(()), |source| self.seats.take(&source))
+    }
+
+    /// The same, unless the client has its seat already.
+    pub(super) fn admit_as(&self, source: Option<Source>, room: &RoomId, client: &ClientId) -> Result<(), Duration> {
+        let is_member = self.state.lock().rooms.is_member(room, client);
+        if is_member { Ok(()) } else { self.admit(source) }
     }
 }
 
@@ -208,9 +215,9 @@ async fn tend(shared: Arc<Shared>) {
             state.wakes_at_ms
         };
         let Some(due_ms) = due_ms else { return };
-        let due = shared.started + Duration::from_millis(due_ms);
+        let wait_ms = due_ms.saturating_sub(now_ms(&shared)).min(NAP_MS_MAX);
         tokio::select! {
-            () = tokio::time::sleep_until(due.into()) => act(&shared, |_, _| ()),
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => act(&shared, |_, _| ()),
             () = shared.signalling.wake.notified() => {}
         }
     }
@@ -221,7 +228,7 @@ fn now_ms(shared: &Shared) -> u64 {
 }
 
 /// Whose limit this caller counts towards: this host and its trusted proxies have none.
-fn limited(live: &Live, ip: Option<IpAddr>) -> Option<Source> {
+pub fn limited(live: &Live, ip: Option<IpAddr>) -> Option<Source> {
     ip.filter(|ip| !ip.to_canonical().is_loopback() && !caller::is_trusted(live, *ip)).map(Source::of)
 }
 
@@ -235,7 +242,8 @@ pub struct Place {
     shared: Arc<Shared>,
     /// Its name.
     pub id: SocketId,
-    source: Option<Source>,
+    /// Whose limits it counts towards.
+    pub source: Option<Source>,
     /// What is asked of it.
     pub lines: mpsc::UnboundedReceiver<Line>,
     /// What waits for it.

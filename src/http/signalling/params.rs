@@ -64,6 +64,7 @@ fn parameters(live: &Live, asked: &Asked, room: &str) -> Map<String, Value> {
         warnings
             .push(r#"The "minre" and "maxre" parameters are no longer supported. Use "video" instead."#.to_string());
     }
+    let ice_server_url = ice_server_url(live, asked, room);
     let script = if is_loopback { r#"<script src="/js/loopback.js"></script>"# } else { "" };
     let params = json!({
         "header_message": "",
@@ -74,7 +75,9 @@ fn parameters(live: &Live, asked: &Asked, room: &str) -> Map<String, Value> {
         "pc_constraints": pc_constraints(asked, is_loopback).to_string(),
         "offer_options": "{}",
         "media_constraints": media.to_string(),
-        "ice_server_url": ice_server_url(live, asked, room),
+        "turn_url": turn_url(&ice_server_url, room),
+        "turn_transports": text("tt"),
+        "ice_server_url": ice_server_url,
         "ice_server_transports": text("tt"),
         "include_loopback_js": script,
         "wss_url": wss_url,
@@ -119,6 +122,15 @@ fn ice_server_url(live: &Live, asked: &Asked, room: &str) -> String {
         }
         (_, Some(key)) => format!("{}/v1alpha/iceconfig?key={key}", asked.caller.origin),
         (_, None) => credentials::ice_server_url(live, &asked.caller.origin, room),
+    }
+}
+
+/// Where clients of 2015 ask instead, with the same key; without this name they do not start.
+fn turn_url(ice_server_url: &str, room: &str) -> String {
+    let user = if room.is_empty() { "page" } else { room };
+    match ice_server_url.split_once("/v1alpha/iceconfig?key=") {
+        Some((base, key)) => format!("{base}/turn?service=turn&username={user}&key={key}"),
+        None => String::new(),
     }
 }
 

@@ -30,8 +30,10 @@ const BUFFER_BYTES: usize = 8 << 10;
 pub const BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
 /// Frames a socket may send in a second after that.
 pub const FRAMES_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
+/// Longest that a socket may take over anything, whatever the limits say.
+const PATIENCE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long a socket has to answer when another one knocks for its client.
-const PROBE: Duration = Duration::from_secs(5);
+const PROBE: Duration = Duration::from_secs(3);
 /// How long a client has to read the last word.
 const LINGER: Duration = Duration::from_secs(2);
 /// Frames read from a client after the last word was said to it.
@@ -93,10 +95,11 @@ struct Patience {
 
 impl Patience {
     fn of(limits: &Limits) -> Self {
+        let patience = |ms: u64| Duration::from_millis(ms).clamp(Duration::from_millis(1), PATIENCE_MAX);
         Patience {
-            register: Duration::from_millis(limits.grace_ms),
-            ping: Duration::from_millis(limits.ping_ms.max(1)),
-            silence: Duration::from_millis(limits.silence_ms),
+            register: patience(limits.grace_ms),
+            ping: patience(limits.ping_ms),
+            silence: patience(limits.silence_ms),
         }
     }
 }
@@ -134,6 +137,7 @@ impl Conversation {
 
     async fn hold(mut self) {
         let end = self.converse().await;
+        tracing::debug!(socket = self.place.id.0, ?end, "a room's socket ended");
         match end {
             End::Closed { is_gone } => {
                 self.place.closed(is_gone);
@@ -229,6 +233,9 @@ impl Conversation {
     }
 
     fn hear(&mut self, bytes: &[u8]) {
+        if let Err(problem) = must_have_rooms(self.place.shared()) {
+            return self.refuse(&problem.detail, Some(close_code::AWAY));
+        }
         if bytes.len() > MESSAGE_BYTES_MAX {
             return self.refuse("Message too long", Some(close_code::SIZE));
         }
@@ -262,6 +269,10 @@ impl Conversation {
             let error = "Invalid register request: 'clientid' and 'roomid' are 1 to 64 letters, digits, '-' or '_'";
             return self.refuse(error, closes);
         };
+        let hub = &self.place.shared().signalling;
+        if hub.admit_as(self.place.source, &room, &client).is_err() {
+            return self.refuse("Too many registrations", Some(close_code::POLICY));
+        }
         let id = self.place.id;
         match hub::act(self.place.shared(), |rooms, now_ms| rooms.register(now_ms, id, &room, &client)) {
             Ok(()) => self.is_registered = true,

@@ -230,3 +230,76 @@ fn as_many_may_be_leaving_as_there_are_seats() {
     }
     assert_eq!(world.sent(), ["1!1000", "2!1000", "3!1000"]);
 }
+
+#[test]
+fn bye_is_told_to_those_who_can_hear_it_and_know_it() {
+    // Who never had a socket finds out in its own way, and what it says afterwards is meant.
+    let mut world = World::new();
+    world.joined("1");
+    world.joined("2");
+    world.leave("2");
+    world.message("1", "fresh offer").unwrap();
+    assert_eq!(world.joined("3").1, ["fresh offer"]);
+    // Who came by Collider alone speaks a language of its own.
+    let mut world = World::new();
+    world.register(1, "1").unwrap();
+    world.joined("2");
+    world.leave("2");
+    assert_eq!(world.sent(), Vec::<String>::new());
+}
+
+#[test]
+fn what_waited_for_one_that_joined_is_for_nobody_else() {
+    let mut world = call();
+    world.close(2);
+    world.message("1", "late candidate").unwrap();
+    world.pass(10_000);
+    world.register(3, "3").unwrap();
+    assert_eq!((world.sent(), world.queued()), (vec![], 0));
+}
+
+#[test]
+fn bye_to_nobody_does_not_wait_and_takes_along_what_did() {
+    let mut world = World::with(|limits| limits.queue_len = 1);
+    world.joined("1");
+    world.message("1", "old offer").unwrap();
+    assert_eq!(world.message("1", BYE), Ok(()), "it needs no place in the queue");
+    assert_eq!(world.rooms.counts().queued_bytes, 0);
+    world.message("1", "new offer").unwrap();
+    assert_eq!(world.joined("2").1, ["new offer"]);
+}
+
+#[test]
+fn what_is_said_after_leaving_waits_for_nobody() {
+    let mut world = World::new();
+    world.joined("1");
+    world.register(1, "1").unwrap();
+    world.leave("1");
+    world.send(1, "x").unwrap();
+    assert_eq!(world.rooms.counts().queued_bytes, 0);
+}
+
+#[test]
+fn what_is_said_when_the_other_said_bye_waits_for_the_next_alone() {
+    let mut world = World::new();
+    world.joined("1");
+    world.joined("2");
+    world.message("1", BYE).unwrap();
+    world.message("2", "fresh offer").unwrap();
+    assert_eq!(world.queued(), 2, "bye for the one, the offer for whoever comes");
+    assert_eq!(world.joined("3").1, ["fresh offer"]);
+    assert_eq!(world.register(1, "1"), Err(Refusal::RoomFull), "its seat is taken");
+    assert_eq!(world.register(2, "2"), Ok(()));
+}
+
+#[test]
+fn a_bye_taken_back_does_not_count_when_its_client_vanishes() {
+    let mut world = call();
+    world.send(1, BYE).unwrap();
+    world.send(1, "offer").unwrap();
+    world.sent();
+    world.close(1);
+    world.pass(10_000);
+    world.joined("3");
+    assert_eq!(world.sent(), [format!("2<{BYE}")]);
+}

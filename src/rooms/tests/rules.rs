@@ -312,6 +312,33 @@ fn where_more_than_two_have_a_seat_everyone_hears_everyone_once() {
 }
 
 #[test]
+fn of_more_than_two_nobody_hears_a_bye_that_does_not_tell_whose_it_is() {
+    let mut world = World::with(|limits| limits.clients_per_room = 3);
+    for (socket, name) in [(1, "1"), (2, "2"), (3, "3")] {
+        world.joined(name);
+        world.register(socket, name).unwrap();
+    }
+    world.leave("1");
+    world.close(1);
+    world.delete("2");
+    assert_eq!(world.sent(), ["2!1000"]);
+}
+
+#[test]
+fn what_several_said_is_heard_in_the_order_in_which_it_was_said() {
+    let mut world = World::with(|limits| limits.clients_per_room = 3);
+    world.joined("2");
+    world.register(1, "1").unwrap();
+    world.register(3, "3").unwrap();
+    world.send(3, "a").unwrap();
+    world.send(1, "b").unwrap();
+    world.send(3, "c").unwrap();
+    world.sent();
+    world.register(2, "2").unwrap();
+    assert_eq!(world.sent(), ["2<a", "2<b", "2<c"]);
+}
+
+#[test]
 fn limits_can_change_and_nobody_is_thrown_out() {
     let mut world = World::new();
     world.joined("1");

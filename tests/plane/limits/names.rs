@@ -63,6 +63,30 @@ fn only_a_trusted_proxy_says_which_host_was_asked_for() {
 }
 
 #[test]
+fn links_are_made_of_what_the_browser_typed() {
+    let fixture = Fixture::with(|live| live.allowed_hosts = vec!["call.example.org".into()]);
+    let url = |headers: &[(&str, &str)]| {
+        let params = request(fixture.public, "GET", "/params", headers, "").json();
+        let url = params["ice_server_url"].as_str().expect("a URL");
+        url.split_once("/v1alpha/").expect("it is the plane's").0.to_owned()
+    };
+    let here = format!("http://{}", fixture.public);
+    let forwarded = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "call.example.org")];
+    assert_eq!(url(&[]), here);
+    assert_eq!(url(&[("Host", "Call.Example.Org:8080")]), "http://call.example.org:8080");
+    assert_eq!(url(&forwarded), here, "anyone can say that");
+    fixture.change(|live| live.trusted_proxies = vec![Network { ip: "127.0.0.1".parse().unwrap(), prefix_len: 32 }]);
+    assert_eq!(url(&forwarded), "https://call.example.org");
+    assert_eq!(url(&forwarded[..1]), here.replace("http:", "https:"));
+    // Of several proxies the nearest one has the last word.
+    let chain = [("X-Forwarded-Proto", "http, https"), ("X-Forwarded-Host", "evil.example, call.example.org")];
+    assert_eq!(url(&chain), "https://call.example.org");
+    assert_eq!(url(&[("X-Forwarded-Proto", "javascript")]), here);
+    fixture.change(|live| live.public_url = Some("https://public.example.org".into()));
+    assert_eq!(url(&forwarded), "https://public.example.org");
+}
+
+#[test]
 fn the_unix_socket_has_no_name_to_check() {
     let fixture = Fixture::wish(Wish { admin_socket: true, ..Wish::default() }, |_| ());
     let mut wire = Wire::unix(fixture.socket.as_deref().expect("it was wished for"));

@@ -2,14 +2,16 @@
 
 import { get } from "./api.js";
 import { byId, el, keyed, setAttribute, setNote, setText } from "./dom.js";
-import { brief, count, day, duration } from "./format.js";
+import { brief, clock, count, day, duration } from "./format.js";
 import { answerWords, dropWords, endWords } from "./reasons.js";
 import { say } from "./words.js";
 
 /** A certificate with fewer days left is warned of, and with fewer still shouted about. */
 const CERTIFICATE_WARN_DAYS = 14;
 const CERTIFICATE_ALARM_DAYS = 3;
+/** Rooms are asked for at most so often, and at least so often while there are some: numbers may stay while people change. */
 const ROOMS_EVERY_MS = 2_000;
+const ROOMS_AGE_MAX_MS = 30_000;
 
 /** The cards below the table, fed with `status` documents. */
 export class Counters {
@@ -113,7 +115,9 @@ export class Rooms {
     const { rooms = 0, clients = 0 } = now.rooms ?? {};
     setText(byId("rooms-tally"), say("tally_rooms", { rooms: count(rooms), clients: count(clients) }));
     const seen = JSON.stringify(now.rooms ?? null);
-    if (seen === this.seen || Date.now() - this.askedMs < ROOMS_EVERY_MS) return;
+    const ageMs = Date.now() - this.askedMs;
+    const stale = seen !== this.seen || (rooms > 0 && ageMs > ROOMS_AGE_MAX_MS);
+    if (!stale || ageMs < ROOMS_EVERY_MS) return;
     this.seen = seen;
     this.askedMs = Date.now();
     this.#ask();
@@ -141,7 +145,7 @@ export class Rooms {
       if (queued > 0) words.push(say("room_queued", { n: count(queued) }));
       setText(facts, words.join(" · "));
       list.replaceChildren(...clients.map((client) => {
-        const notes = [duration(client.age_s)];
+        const notes = [say("room_since", { time: clock(Math.round(Date.now() / 1000) - client.age_s) })];
         if (client.initiator) notes.push(say("initiator"));
         if (client.registered === false) notes.push(say("unregistered"));
         return el("li", {}, el("code", {}, client.id), ` ${notes.join(" · ")}`);

@@ -57,8 +57,8 @@ export class Sessions {
   take(live, visible) {
     this.live = live;
     this.#remember(live.sessions);
-    if (this.#mustSearch()) this.#search();
-    else this.found = null;
+    if (!this.#mustSearch()) this.found = null;
+    else if (visible) this.#search();
     if (visible) this.#show();
   }
 
@@ -245,6 +245,10 @@ export class Sessions {
     setText(parts.carried, bytes(carried(session)));
     setAttribute(parts.kick, "aria-label", say("kick_user", { user: name }));
     const history = this.histories.get(session.id);
-    if (history) parts.spark.draw(history.both);
+    if (!history) return;
+    parts.spark.draw(history.both);
+    const peak = say("tile_peak", { n: bits(history.both.peak()) });
+    setAttribute(parts.rate, "aria-label", peak);
+    setAttribute(parts.rate, "title", peak);
   }
 }

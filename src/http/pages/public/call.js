@@ -10,7 +10,7 @@ import { Media } from "./media.js";
 import { Session } from "./session.js";
 import { RoomFull } from "./signalling.js";
 import { clearNotices, notice, passing, status } from "./say.js";
-import { isRandomName, rememberRoom } from "./rooms.js";
+import { isRandomName, noteSeat, rememberRoom } from "./rooms.js";
 import { t, translatePage } from "./i18n.js";
 
 const COPIED_MS = 2_000;
@@ -226,7 +226,11 @@ async function begin() {
     enter();
   });
   $("rejoin").addEventListener("click", () => location.reload());
-  window.addEventListener("pagehide", () => session?.leaveAtOnce());
+  window.addEventListener("pagehide", () => {
+    if (!session) return;
+    session.leaveAtOnce();
+    noteSeat(room);
+  });
   window.addEventListener("pageshow", ({ persisted }) => { if (persisted) location.reload(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && state() === "call") keepAwake(); });
   if (params.header_message) notice(params.header_message);

@@ -370,12 +370,15 @@ export function translatePage() {
   for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
   for (const element of document.querySelectorAll("[data-t-label]")) {
     element.setAttribute("aria-label", t(element.dataset.tLabel));
-    if (element.tagName === "BUTTON") element.title = t(element.dataset.tLabel);
+    if (element.tagName === "BUTTON") element.title = [t(element.dataset.tLabel), keyOf(element)].filter(Boolean).join(" · ");
   }
   for (const element of document.querySelectorAll("[data-t-placeholder]")) element.placeholder = t(element.dataset.tPlaceholder);
   if (document.body.dataset.tTitle) document.title = t(document.body.dataset.tTitle);
   for (const link of document.querySelectorAll('a[href^="/"]')) link.href = localized(link.getAttribute("href"));
 }
+
+/** The key that presses a button, as the tooltip shows it. */
+const keyOf = (button) => button.getAttribute("aria-keyshortcuts")?.split(" ")[0];
 
 /** A path of this server that keeps `?lang=`. */
 export function localized(path) {

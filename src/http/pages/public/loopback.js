@@ -41,7 +41,7 @@ export class Loopback {
         state: (state) => { if (polite) this.on.state(state); },
         channel: () => undefined,
         dead: () => this.on.notice("no_relay"),
-        gathered: (types) => { if (polite && !types.has("relay")) this.on.notice("no_relay"); },
+        gathered: (found) => { if (polite && !found.has("relay")) this.on.notice("no_relay"); },
       },
     });
   }

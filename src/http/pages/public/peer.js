@@ -5,7 +5,9 @@
 // taken back.
 
 const ANSWER_LIMIT_MS = 10_000;
-/** The polite side leaves the first try to mend a broken connection to the other. */
+/** A connection that is disturbed for this long is mended before the browser calls it failed. */
+const DISTURBED_MS = 2_000;
+/** The polite side leaves the first try to the other. */
 const POLITE_WAIT_MS = 2_500;
 /** A connection that failed is given up after this long. */
 const MEND_LIMIT_MS = 20_000;
@@ -17,7 +19,7 @@ export const sessionOf = (sdp) => /^o=\S+ (\S+)/m.exec(sdp ?? "")?.[1];
 export class Peer {
   /**
    * `on`: `send(message)`, `track(stream)`, `state(connectionState)`, `channel(channel)`, `dead()`,
-   * `gathered(types)`; `renew()` gives fresh ICE servers.
+   * `gathered(found)`; `renew()` gives fresh ICE servers.
    */
   constructor({ configuration, polite, media, renew, on }) {
     Object.assign(this, { polite, media, renew, on });
@@ -88,9 +90,11 @@ export class Peer {
       clearTimeout(this.mendTimer);
       clearTimeout(this.deadTimer);
       this.deadTimer = undefined;
-    } else if (state === "failed") {
-      this.deadTimer ??= setTimeout(() => this.on.dead(), MEND_LIMIT_MS);
-      this.mendTimer = setTimeout(() => this.#mend(), this.polite ? POLITE_WAIT_MS : 0);
+    } else if (state === "disconnected" || state === "failed") {
+      if (state === "failed") this.deadTimer ??= setTimeout(() => this.on.dead(), MEND_LIMIT_MS);
+      clearTimeout(this.mendTimer);
+      const wait = (state === "failed" ? 0 : DISTURBED_MS) + (this.polite ? POLITE_WAIT_MS : 0);
+      this.mendTimer = setTimeout(() => this.#mend(), wait);
     }
     this.on.state(state);
   }

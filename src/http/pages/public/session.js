@@ -2,7 +2,7 @@
 
 import { IceServers } from "./ice.js";
 import { Peer, sessionOf } from "./peer.js";
-import { RoomFull, Signalling } from "./signalling.js";
+import { RoomFull, Signalling, parse } from "./signalling.js";
 import { pause } from "./page.js";
 import { t } from "./i18n.js";
 
@@ -12,6 +12,8 @@ const REJOIN_TRIES_MAX = 20;
 /** Candidates that may come before the offer they belong to. */
 const AHEAD_MAX = 256;
 const REJOIN_MS = [0, 500, 1_000, 2_000, 4_000, 8_000];
+/** A connection that has no relayed candidate and no other way after this long is told of. */
+const RELAY_LATE_MS = 3_000;
 /** Two who offer at once wait up to this long before one gives way. */
 const GIVE_WAY_MS = 1_500;
 
@@ -63,7 +65,7 @@ export class Session {
     }
     this.configuration = { ...modernConfiguration(this.params.pc_config, this.search), iceServers: servers };
     this.initiator = this.params.is_initiator === "true";
-    const waiting = (this.params.messages ?? []).map((text) => JSON.parse(text));
+    const waiting = (this.params.messages ?? []).map(parse).filter(Boolean);
     if (this.initiator) {
       this.on.waiting(false);
       this.#connect();
@@ -114,7 +116,7 @@ export class Session {
         state: (state) => { if (this.peer === peer) this.on.state(state); },
         channel: (channel) => this.on.channel(channel),
         dead: () => { if (this.peer === peer) this.#rejoin(); },
-        gathered: (types) => this.#judgeRelay(types),
+        gathered: () => this.#judgeRelay(peer),
       },
     });
     this.peer = peer;
@@ -129,12 +131,15 @@ export class Session {
     if (hadNone && this.peer?.pc.connectionState !== "connected") this.#rejoin();
   }
 
-  #judgeRelay(types) {
+  /** Says that the relay is out of reach, unless the two have met without it: gathering may end early then. */
+  #judgeRelay(peer) {
     const offered = this.configuration.iceServers.some(({ urls }) => [urls].flat().some((url) => url.startsWith("turn")));
-    if (offered && !types.has("relay") && !this.relayTold) {
+    if (!offered || peer.found.has("relay") || this.relayTold) return;
+    setTimeout(() => {
+      if (this.peer !== peer || peer.found.has("relay") || peer.connectedAt !== undefined) return;
       this.relayTold = true;
       this.on.notice("no_relay");
-    }
+    }, RELAY_LATE_MS);
   }
 
   #handle(message) {

@@ -14,6 +14,16 @@ const POST_TRIES = 4;
 
 export class RoomFull extends Error {}
 
+/** A message of the other side; what is no object with a type is none. */
+export function parse(text) {
+  try {
+    const message = JSON.parse(text);
+    return typeof message?.type === "string" ? message : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 export class Signalling {
   /** `on`: `message(object)`, `lost()`, `back()`, `expelled()`, `refused(words)`. */
   constructor(room, search, on) {
@@ -99,6 +109,7 @@ export class Signalling {
   }
 
   #received(data) {
+    // The server's own frame, always with both.
     const { msg, error } = JSON.parse(data);
     if (error) {
       // The server still holds this client's broken socket for alive, and its seat with it.
@@ -106,13 +117,8 @@ export class Signalling {
       return;
     }
     this.tries = 0;
-    let message;
-    try {
-      message = JSON.parse(msg);
-    } catch {
-      return;
-    }
-    this.on.message(message);
+    const message = parse(msg);
+    if (message) this.on.message(message);
   }
 
   #broke() {
