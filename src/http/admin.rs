@@ -5,7 +5,7 @@
 //! and the health checks are for anyone; they hold nothing.
 
 use super::guard::{Caller, Problem};
-use super::{Routes, Shared, api, guard, health, metrics, pages, sessions};
+use super::{Routes, Shared, api, guard, health, metrics, pages};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -29,7 +29,6 @@ impl FromRequestParts<Arc<Shared>> for Admitted {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
         // Notices wait in their queue until someone looks for the first time.
-        sessions::start(shared);
         let caller = parts.extensions.get::<Caller>().ok_or_else(not_local)?;
         let token = shared.live.load().admin_token;
         match (caller.ip, token) {

@@ -24,8 +24,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Credentials a minute for one user of one API key.
 pub const PER_USER_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
-/// Credentials a minute for one source (/32, /56) that has no API key.
-pub const PER_SOURCE_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// Credentials a minute for one source (/32, /56) that has no API key: an office behind one NAT.
+pub const PER_SOURCE_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// Bytes of a user id.
 pub const USER_LEN_MAX: usize = 128;
 /// How long the credentials of a self-test are good, in seconds.

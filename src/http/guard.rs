@@ -32,6 +32,9 @@ pub const CREDENTIALS_BODY_MAX: usize = 4 * 1024;
 /// First segments of the paths where credentials are asked for.
 const CREDENTIAL_PATHS: &[&str] = &["turn", "v1alpha", "v1"];
 
+/// Paths of the admin part that hold nothing to steal: orchestrators ask there by names of their own.
+const NAMELESS_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+
 /// What every answer bears: scripts and styles of this server alone, in no foreign frame.
 /// `connect-src 'self'` covers WebSockets of the same host and port.
 pub const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
@@ -208,7 +211,7 @@ async fn pass(
         return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection is not known"));
     };
     let (caller, host) = Caller::new(live, &arrival, request.headers());
-    if arrival.ip.is_some() {
+    if arrival.ip.is_some() && !(gate.part == Part::Admin && NAMELESS_PATHS.contains(&request.uri().path())) {
         check_host(gate.part, live, &host, request.uri(), request.headers())?;
     }
     if has_cors && let Some(answer) = cors::preflight(request.method(), request.headers()) {

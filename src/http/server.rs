@@ -184,6 +184,7 @@ async fn serve(
     admin_socket: Option<(UnixListener, unix::Owned)>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    sessions::start(&shared);
     let public = Site::new(Part::Public, shared.clone(), limits, stopped.clone());
     let admin = Site::new(Part::Admin, shared.clone(), limits, stopped.clone());
     let mut accepting = Vec::new();

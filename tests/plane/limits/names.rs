@@ -45,6 +45,13 @@ fn a_host_that_is_not_ours_is_told_how_to_become_it() {
 }
 
 #[test]
+fn health_is_told_under_any_name() {
+    let fixture = Fixture::start();
+    let ask = |path: &str| request(fixture.admin, "GET", path, &[("Host", "turnpike.pod.local:9641")], "").status;
+    assert_eq!(["/healthz", "/readyz", "/metrics", "/api/v1/status"].map(ask), [200, 200, 421, 421]);
+}
+
+#[test]
 fn old_clients_without_a_host_are_answered() {
     let fixture = Fixture::start();
     let mut wire = Wire::connect(fixture.admin);
