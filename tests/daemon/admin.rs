@@ -1,10 +1,12 @@
 //! The commands that talk to a running server, over its admin address and its socket.
 
+use super::certificate;
 use super::client::{Caller, Peer, pattern};
-use super::link::Via;
+use super::link::{Stream, Via};
 use super::ports::LOOPBACK;
 use super::server::Server;
 use crate::wire_client::{allocate, refresh};
+use rustls::version::TLS13;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -103,6 +105,23 @@ fn drain_reload_and_a_drain_that_is_cancelled() {
     caller.end();
     let (status, _) = server.wait();
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn https_is_served_with_the_relays_certificate() {
+    let server = Server::start(&["http.listen=127.0.0.1:0", "http.tls=true"]);
+    let address = server.told("http").strip_prefix("https://").expect("it says so").to_owned();
+    let config = certificate::client(&[&TLS13], &[b"http/1.1"]);
+    let mut stream = Stream::tls(address.parse().expect("an address"), config).expect("the handshake succeeds");
+    assert_eq!(stream.session().alpn_protocol(), Some(&b"http/1.1"[..]));
+    stream.send(b"GET /params HTTP/1.1\r\nHost: turn.example.org\r\nConnection: close\r\n\r\n");
+    let answer = String::from_utf8(stream.read_to_end()).expect("it is text");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(
+        answer.contains("https://turn.example.org/v1alpha/iceconfig?key="),
+        "the certificate's name is its own: {answer}"
+    );
+    server.stop();
 }
 
 #[test]
