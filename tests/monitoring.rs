@@ -8,18 +8,21 @@ mod wire_client;
 mod certificate;
 #[path = "monitoring/expression.rs"]
 mod expression;
-#[allow(dead_code, reason = "every test uses a part")]
+#[allow(dead_code, unused_imports, reason = "every test uses a part")]
 #[path = "plane/fixture.rs"]
 mod fixture;
 #[allow(dead_code, reason = "shared with the tests of the daemon")]
 #[path = "daemon/ports.rs"]
 mod ports;
+#[allow(dead_code, reason = "every test uses a part")]
+#[path = "plane/wire.rs"]
+mod wire;
 
 use expression::{Exported, labels_shown, metrics_of, selectors};
 use fixture::{Fixture, request};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use turnpike::http::Certificate;
 
@@ -194,22 +197,39 @@ fn every_alert_says_what_to_do() {
 }
 
 /// Runs promtool, which is in the package `prometheus`.
-fn promtool(arguments: &[&str], file: &str) {
+fn promtool(arguments: &[&str], file: &Path) {
     let output =
-        Command::new("promtool").args(arguments).arg(path(file)).output().expect(
+        Command::new("promtool").args(arguments).arg(file).output().expect(
             "promtool runs: it is in the package prometheus; tests/run.sh --install installs what the tests need",
         );
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{file}: {said}");
+    assert!(output.status.success(), "{}: {said}", file.display());
 }
 
 #[test]
 fn prometheus_takes_the_files() {
-    promtool(&["check", "rules"], "etc/prometheus-alerts.yml");
-    promtool(&["check", "config"], "etc/prometheus-scrape.yml");
+    promtool(&["check", "rules"], &path("etc/prometheus-alerts.yml"));
+    promtool(&["check", "config"], &path("etc/prometheus-scrape.yml"));
+}
+
+/// promtool reads rules and no dashboards, so each expression becomes a rule of its own, with Grafana's variables
+/// filled in.
+#[test]
+fn prometheus_takes_the_expressions_of_the_dashboard() {
+    let mut rules = String::from("groups:\n  - name: dashboard\n    rules:\n");
+    for (place, (_, expr)) in dashboard_expressions(&dashboard()).iter().enumerate() {
+        let expr = expr.replace("$__rate_interval", "1m").replace("$job", ".*").replace("$instance", ".*");
+        assert!(!expr.contains('$'), "{expr}: a variable nobody fills in");
+        // A string of JSON is one of YAML.
+        rules += &format!("      - record: panel_{place}\n        expr: {}\n", Value::from(expr));
+    }
+    let file = std::env::temp_dir().join(format!("turnpike-dashboard-{}.yml", std::process::id()));
+    std::fs::write(&file, rules).expect("there is room for a file");
+    promtool(&["check", "rules"], &file);
+    std::fs::remove_file(&file).expect("the file is still there");
 }
 
 #[test]
 fn alerts_fire_when_they_should_and_not_before() {
-    promtool(&["test", "rules"], "tests/monitoring/alerts_test.yml");
+    promtool(&["test", "rules"], &path("tests/monitoring/alerts_test.yml"));
 }

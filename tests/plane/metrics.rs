@@ -110,6 +110,22 @@ fn complaints(text: &str) -> String {
 }
 
 #[test]
+fn the_document_lists_every_family_as_it_is_told() {
+    let document = include_str!("../../docs/metrics.md");
+    let certificate = Certificate { names: Vec::new(), issuer: String::new(), not_after_unix_s: 1 };
+    let fixture = Fixture::with(|live| live.certificate = Some(certificate));
+    let scrape = Scrape::of(&fixture);
+    let told = scrape.text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let told: BTreeMap<&str, &str> = told.collect();
+    let listed = document.lines().filter(|line| line.starts_with("| `"));
+    let listed = listed.map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        (cells[1].trim_matches('`'), cells[4])
+    });
+    assert_eq!(listed.collect::<BTreeMap<_, _>>(), told);
+}
+
+#[test]
 fn every_family_is_there_from_the_start() {
     let fixture = Fixture::start();
     let scrape = Scrape::of(&fixture);
