@@ -9,7 +9,7 @@ mod wire_client;
 #[allow(dead_code, reason = "shared with the tests of the daemon")]
 #[path = "daemon/certificate.rs"]
 mod certificate;
-#[allow(dead_code, reason = "shared with the tests of the plane")]
+#[allow(dead_code, unused_imports, reason = "shared with the tests of the plane")]
 #[path = "plane/fixture.rs"]
 mod fixture;
 #[path = "browser/house.rs"]
@@ -17,13 +17,21 @@ mod house;
 #[allow(dead_code, reason = "shared with the tests of the daemon")]
 #[path = "daemon/ports.rs"]
 mod ports;
+#[path = "browser/served.rs"]
+mod served;
+#[allow(dead_code, reason = "shared with the tests of the plane")]
+#[path = "plane/wire.rs"]
+mod wire;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use foreign::{Daemon, LOOPBACK, PASSWORD, USER, require};
 use house::House;
 use serde_json::{Value, json};
+use wire_client::{SECRET as SECRET_OF_THE_HOUSE, rest_password};
 
 /// The shared secret that the browser's time-limited credential is minted from.
 const SECRET: &str = "a-secret-for-browsers";
@@ -46,6 +54,9 @@ fn call(daemon: &Daemon, transport: &str, host: &str, credential: &(String, Stri
 
 /// Runs a program of `tests/browser` with one argument; returns whether it succeeded and its lines of JSON.
 fn drive(program: &str, told: &Value) -> (bool, Vec<Value>) {
+    // One browser at a time: several at once are late for everything on a small machine.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     require("node");
     require("chromium");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
@@ -74,9 +85,16 @@ fn make_calls(calls: Vec<Value>) -> (bool, Vec<Value>) {
 
 /// Visits the pages as a program of `tests/browser` says; pictures are kept in the target directory.
 fn visit(house: &House, program: &str) -> Vec<Value> {
-    let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
+    visit_knowing(house, program, &json!({}))
+}
+
+/// The same, for a program that is told more than where to go.
+fn visit_knowing(house: &House, program: &str, more: &Value) -> Vec<Value> {
     let mut told = house.address();
-    told["shots"] = json!(shots);
+    told["shots"] = json!(Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages"));
+    for (key, value) in more.as_object().expect("names and values") {
+        told[key] = value.clone();
+    }
     let (all, seen) = drive(program, &told);
     assert!(all, "a step of {program} failed; see the lines above");
     seen
@@ -156,4 +174,35 @@ fn both_languages_have_the_same_words() {
     let (all, seen) = drive("i18n.mjs", &json!({}));
     assert!(all, "{seen:?}");
     assert!(seen[0]["words"].as_u64() > Some(100), "{seen:?}");
+}
+
+#[test]
+fn the_parts_of_the_pages_keep_their_promises() {
+    let (all, seen) = drive("parts.mjs", &json!({}));
+    assert!(all, "{seen:?}");
+    assert!(seen.len() >= 10, "{seen:?}");
+}
+
+#[test]
+fn the_console_shows_calls_and_steers_the_relay() {
+    let house = House::open();
+    // Whoever allocates by hand may have any name; one that would like to be markup, for example.
+    let user = "<img src=x onerror=alert(1)>";
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let username = format!("{}:{user}", now + 3600);
+    let stranger = json!({
+        "user": user,
+        "urls": format!("turn:{}?transport=udp", house.plane.udp),
+        "credential": rest_password(&username),
+        "username": username,
+    });
+    let secret = str::from_utf8(SECRET_OF_THE_HOUSE).expect("text");
+    visit_knowing(&house, "console.mjs", &json!({ "stranger": stranger, "secret": secret }));
+}
+
+#[test]
+fn the_console_asks_for_its_token() {
+    let token = "a-token-for-the-console";
+    let house = House::with(|live| live.admin_token = Some(fixture::digest(token)));
+    visit_knowing(&house, "console.mjs", &json!({ "token": token }));
 }

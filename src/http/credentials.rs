@@ -280,6 +280,11 @@ fn right(
         };
     };
     let granted = Grant::verify(token, &live.token_key, now_unix_s());
+    // A token outlives its room when rooms are turned off, and is stale then.
+    let granted = granted.and_then(|grant| match live.rooms.is_some() || live.open {
+        true => Ok(grant),
+        false => Err(NoGrant::Stale),
+    });
     if let Ok(grant) = granted {
         return match guard::is_origin_allowed(live, caller, headers) {
             true => Ok(Right::Room(grant.room)),

@@ -3,7 +3,7 @@
 //! A file is found by its exact name in a table or it does not exist. No page has an inline
 //! script or style; what a page is told stands in a data block that is never executed.
 
-use super::guard::Caller;
+use super::guard::{Caller, Problem};
 use super::{Routes, Shared, credentials, signalling};
 use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -77,12 +77,15 @@ async fn call(
 }
 
 async fn self_test(State(shared): State<Arc<Shared>>) -> Response {
-    let key = credentials::room_token(&shared.live.load(), "", TEST_TOKEN_TTL_S, credentials::now_unix_s());
-    page(StatusCode::OK, "test.html", &json!({ "key": key }))
+    let live = shared.live.load();
+    // Where strangers may open no room they may not test the relay either: `?key=` does.
+    let is_public = live.rooms.is_some() || live.open;
+    let token = || credentials::room_token(&live, "", TEST_TOKEN_TTL_S, credentials::now_unix_s());
+    page(StatusCode::OK, "test.html", &json!({ "key": is_public.then(token) }))
 }
 
 async fn console(headers: HeaderMap) -> Response {
-    file::<Admin>("index.html", &headers).unwrap_or_else(not_found)
+    file::<Admin>("index.html", &headers).unwrap_or_else(no_such_file)
 }
 
 async fn robots() -> &'static str {
@@ -90,7 +93,7 @@ async fn robots() -> &'static str {
 }
 
 async fn favicon<F: RustEmbed>(headers: HeaderMap) -> Response {
-    file::<F>("icon.svg", &headers).unwrap_or_else(not_found)
+    file::<F>("icon.svg", &headers).unwrap_or_else(no_such_file)
 }
 
 /// Looks the name up as it was sent: nothing is decoded, so nothing can be smuggled in.
@@ -98,11 +101,11 @@ async fn asset<F: RustEmbed>(uri: Uri, headers: HeaderMap) -> Response {
     let name = uri.path().strip_prefix(ASSETS).unwrap_or_default();
     let is_page = name.ends_with(".html");
     let found = if is_page { None } else { file::<F>(name, &headers) };
-    found.unwrap_or_else(not_found)
+    found.unwrap_or_else(no_such_file)
 }
 
-fn not_found() -> Response {
-    page(StatusCode::NOT_FOUND, "missing.html", &Value::Null)
+fn no_such_file() -> Response {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such file").into_response()
 }
 
 /// Whether this names a room: 1 to 64 letters, digits, `-` and `_`.

@@ -9,10 +9,10 @@ use turnpike::turn;
 use turnpike::turn::auth::{Credentials, Secret};
 use turnpike::turn::policy::PeerPolicy;
 
+use crate::certificate;
 use crate::fixture::Fixture;
 use crate::ports::{LOOPBACK, Stretch};
 use crate::wire_client::{REALM, SECRET};
-use crate::certificate;
 
 /// The pages, the rooms and the relay of their calls; and for the self-test another relay, since the first has no TLS
 /// and no IPv6.

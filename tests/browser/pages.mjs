@@ -138,6 +138,26 @@ await play({
     await page.close({ runBeforeUnload: true });
   },
 
+  async "a relay that cannot be used is told of"(scene) {
+    const { visitors } = scene;
+    const tell = async (change, words) => {
+      const page = await scene.eve.newPage();
+      await page.route("**/v1alpha/iceconfig?**", change);
+      await page.goto(`${visitors.base}/r/bad-room?it=relay`);
+      await hasPicture(page);
+      await page.click("#enter");
+      await inState(page, "waiting");
+      await page.waitForFunction((wanted) => document.getElementById("notices").textContent.includes(wanted), words);
+      await page.close({ runBeforeUnload: true });
+    };
+    await tell(async (route) => {
+      const answer = await route.fetch();
+      const { iceServers } = await answer.json();
+      await route.fulfill({ response: answer, json: { iceServers: iceServers.map((server) => ({ ...server, credential: "wrong" })) } });
+    }, "relay could not be used");
+    await tell((route) => route.fulfill({ status: 503, json: { detail: "set auth.secrets" } }), "set auth.secrets");
+  },
+
   async "credentials are renewed before they end"(scene) {
     const { visitors } = scene;
     const page = await visitors.open(scene.eve, "/r/long-room?it=relay");

@@ -7,6 +7,7 @@ import { mkdir } from "node:fs/promises";
 import { chromium } from "playwright-core";
 
 const STATE_LIMIT_MS = 20_000;
+const STEP_LIMIT_MS = 150_000;
 const JPEG_QUALITY = 72;
 const FRAMES_STEP = 15;
 
@@ -147,6 +148,15 @@ export function assert(holds, words) {
   if (!holds) throw new Error(words);
 }
 
+/** Rejects once that long has passed, so that a step that hangs fails under its name. */
+function within(limitMs, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no result within ${limitMs} ms`)), limitMs);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
 /** Runs the steps in their order, a JSON line each; ends the program with 0, with 1 when one failed, with 2 when nothing could be tried. */
 export async function play(steps) {
   let told;
@@ -163,7 +173,7 @@ export async function play(steps) {
   try {
     for (const [name, step] of Object.entries(steps)) {
       try {
-        const seen = await step(scene);
+        const seen = await within(STEP_LIMIT_MS, step(scene));
         console.log(JSON.stringify({ step: name, ...seen }));
       } catch (error) {
         process.exitCode = 1;

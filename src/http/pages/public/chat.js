@@ -1,6 +1,6 @@
 // Words beside the pictures, and what each side has switched off: over the connection's data channel.
 
-import { $, element } from "./page.js";
+import { $, element, showDrawer } from "./page.js";
 
 const LINES_MAX = 500;
 const TEXT_MAX = 2_000;
@@ -19,8 +19,7 @@ export class Chat {
   get isOpen() { return !$("chat").hidden; }
 
   toggle(open = !this.isOpen) {
-    $("chat").hidden = !open;
-    $("chat-open").setAttribute("aria-expanded", String(open));
+    showDrawer($("chat"), $("chat-open"), open);
     if (!open) return;
     $("chat-unread").hidden = true;
     $("chat-text").focus();

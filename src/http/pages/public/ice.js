@@ -61,8 +61,8 @@ export class IceServers {
     let answer = await this.#ask();
     if (answer.status === 401 || answer.status === 403) {
       // The token in the page is older than its limit: the server makes another.
-      const params = await (await fetch(`/params${this.search}`)).json();
-      this.url = params.ice_server_url || this.url;
+      const params = await fetch(`/params${this.search}`);
+      if (params.ok) this.url = (await params.json()).ice_server_url || this.url;
       answer = await this.#ask();
     }
     if (!answer.ok) throw new Error(await refusal(answer));

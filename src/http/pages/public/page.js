@@ -47,6 +47,13 @@ export async function copyText(text) {
   }
 }
 
+/** Opens or closes a drawer; a focus that would be lost in it goes back to its button. */
+export function showDrawer(drawer, opener, open) {
+  if (!open && drawer.contains(document.activeElement)) opener.focus();
+  drawer.hidden = !open;
+  opener.setAttribute("aria-expanded", String(open));
+}
+
 /** Resolves after that long. */
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 

@@ -79,7 +79,8 @@ async function measure(row, login) {
 }
 
 async function servers() {
-  const answer = await fetch(`/v1/test?key=${encodeURIComponent(told().key ?? "")}`).catch(() => undefined);
+  const key = told().key ?? new URLSearchParams(location.search).get("key") ?? "";
+  const answer = await fetch(`/v1/test?key=${encodeURIComponent(key)}`).catch(() => undefined);
   if (!answer) throw new Error(t("unreachable"));
   if (!answer.ok) throw new Error(await refusal(answer));
   return answer.json();

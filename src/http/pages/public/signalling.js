@@ -64,7 +64,7 @@ export class Signalling {
     this.closed = true;
     clearTimeout(this.timer);
     if (!this.client) return true;
-    const tell = (path, method) => fetch(path, { method, keepalive: true }).then(() => true, () => false);
+    const tell = (path, method) => fetch(path, { method, keepalive: true }).then((answer) => answer.text()).then(() => true, () => false);
     const left = await tell(this.#path("leave"), "POST");
     this.#bye();
     return (await tell(`/collider/${this.room}/${this.client}`, "DELETE")) && left;

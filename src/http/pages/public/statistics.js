@@ -1,6 +1,6 @@
 // The drawer of live statistics: once a second while it is open.
 
-import { $, element } from "./page.js";
+import { $, element, showDrawer } from "./page.js";
 import { describe } from "./stats.js";
 import { t } from "./i18n.js";
 
@@ -16,8 +16,7 @@ export class Statistics {
   get isOpen() { return !$("statistics").hidden; }
 
   toggle(open = !this.isOpen) {
-    $("statistics").hidden = !open;
-    $("statistics-open").setAttribute("aria-expanded", String(open));
+    showDrawer($("statistics"), $("statistics-open"), open);
     clearInterval(this.timer);
     if (!open) return;
     this.timer = setInterval(() => this.#show(), PERIOD_MS);
