@@ -9,6 +9,8 @@ fn main() -> ExitCode {
         Command::Dev(options) => cli::dev::dev(&options),
         Command::Run(options) => cli::run::run(&options),
         Command::Check(options) => cli::check::check(&options),
+        Command::Import(options) => cli::import::import(&options),
+        Command::Coturn(options) => cli::coturn::coturn(&options),
         Command::Credentials(options) => cli::credentials::credentials(&options),
         Command::Status(options) => cli::admin::status(&options),
         Command::Sessions(options) => cli::admin::sessions(&options),

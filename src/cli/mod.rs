@@ -4,8 +4,10 @@
 
 pub mod admin;
 pub mod check;
+pub mod coturn;
 pub mod credentials;
 pub mod dev;
+pub mod import;
 mod log;
 pub mod run;
 mod serve;
@@ -41,6 +43,10 @@ pub enum Command {
     Run(run::Options),
     /// Print the configuration in force, where each value comes from, and every warning
     Check(check::Options),
+    /// Print a coturn turnserver.conf as turnpike's TOML, and what became of each line
+    Import(import::Options),
+    /// Serve as coturn's turnserver would with these options
+    Coturn(coturn::Options),
     /// Mint a time-limited credential and print it as an iceServers JSON
     Credentials(credentials::Options),
     /// Print what the running server does
@@ -58,18 +64,24 @@ pub enum Command {
 /// Where the configuration is; the same for every command that reads one.
 #[derive(Debug, Default, clap::Args)]
 pub struct Configuration {
-    /// A .toml file, or a directory of them; later ones win key by key
+    /// A .toml file, a directory of them, or coturn's turnserver.conf; later ones win key by key
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Set one key; wins over TURNPIKE__KEY__PATH variables, which win over files
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     pub set: Vec<String>,
+    /// coturn's command line in place of all that.
+    #[arg(skip)]
+    pub coturn: Option<Vec<String>>,
 }
 
 impl Configuration {
     /// Reads it, the environment included. To configure nothing at all is refused.
     fn load(&self) -> Result<Loaded, Fault> {
         let inputs = self.inputs();
+        if let Some(arguments) = &self.coturn {
+            return config::load_coturn(arguments, &inputs.env);
+        }
         if inputs.is_empty() {
             return Err(Fault::new("no configuration is given")
                 .hint("name a file with -c FILE, or try `turnpike dev` for a server with throw-away credentials"));

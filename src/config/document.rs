@@ -20,6 +20,10 @@ pub enum Origin {
     Env(String),
     /// `--set`, by the key it sets.
     Set(String),
+    /// coturn's command line.
+    Flags,
+    /// What a coturn file leaves to coturn's defaults.
+    Coturn,
 }
 
 impl fmt::Display for Origin {
@@ -28,6 +32,8 @@ impl fmt::Display for Origin {
             Origin::File(path) => path.display().fmt(f),
             Origin::Env(name) => write!(f, "env {name}"),
             Origin::Set(key) => write!(f, "--set {key}"),
+            Origin::Flags => f.write_str("command line"),
+            Origin::Coturn => f.write_str("as coturn has it"),
         }
     }
 }
@@ -66,7 +72,7 @@ impl Document {
     pub fn path(&self) -> Option<&Path> {
         match &self.origin {
             Origin::File(path) => Some(path),
-            Origin::Env(_) | Origin::Set(_) => None,
+            Origin::Env(_) | Origin::Set(_) | Origin::Flags | Origin::Coturn => None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! Documents become one configuration: each is checked alone, then later ones win key by key.
 //!
 //! Files come first, in the order given; environment variables win over files, `--set` over both.
+//! A file of coturn's is translated first; its values are still found where they were written.
 
+use super::coturn::{self, Note, Reader, Translation};
 use super::document::{Document, Origin};
 use super::fault::{Fault, nearest};
 use super::file::File;
@@ -46,6 +48,7 @@ fn key_name(name: &OsString) -> Option<&str> {
 pub struct Origins {
     documents: Vec<Document>,
     spots: BTreeMap<String, Spot>,
+    notes: Vec<Note>,
 }
 
 struct Spot {
@@ -61,6 +64,11 @@ impl Origins {
             Some(spot) => self.documents[spot.document].place(&spot.value),
             None => "default".into(),
         }
+    }
+
+    /// What became of the lines of coturn files.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     /// Whether the key was written at all.
@@ -99,53 +107,117 @@ impl Origins {
     }
 }
 
-/// Reads, checks and merges everything.
-pub fn load(inputs: &Inputs) -> Result<(File, Origins), Fault> {
-    let mut documents = Vec::new();
-    for path in &inputs.files {
-        for file in toml_files(path)? {
-            documents.push(Document::read(&file)?);
-        }
-    }
-    documents.extend(env_settings(&inputs.env)?);
-    for assignment in &inputs.set {
-        documents.push(set_setting(assignment)?);
-    }
-    merge(documents)
+/// One configuration among those that are merged.
+enum Layer {
+    Written(Document),
+    Translated(Box<Translation>),
 }
 
-fn merge(documents: Vec<Document>) -> Result<(File, Origins), Fault> {
+/// Reads, checks and merges everything.
+pub fn load(inputs: &Inputs) -> Result<(File, Origins), Fault> {
+    let mut layers = Vec::new();
+    for path in &inputs.files {
+        for file in files(path)? {
+            layers.push(match is_toml(&file) {
+                true => Layer::Written(Document::read(&file)?),
+                false => translated(coturn::file(&file, &Reader::default())?)?,
+            });
+        }
+    }
+    layers.extend(env_settings(&inputs.env)?.into_iter().map(Layer::Written));
+    for assignment in &inputs.set {
+        layers.push(Layer::Written(set_setting(assignment)?));
+    }
+    merge(layers)
+}
+
+/// Merges a translation with the environment, which wins.
+pub fn load_translation(translation: Translation, env: &[(OsString, OsString)]) -> Result<(File, Origins), Fault> {
+    let mut layers = vec![translated(translation)?];
+    layers.extend(env_settings(env)?.into_iter().map(Layer::Written));
+    merge(layers)
+}
+
+/// Reads one text, as a file of that name would be.
+pub fn load_text(name: &Path, text: &str) -> Result<(File, Origins), Fault> {
+    merge(vec![Layer::Written(Document::file(name, text.to_owned()))])
+}
+
+fn translated(mut translation: Translation) -> Result<Layer, Fault> {
+    match translation.refusals.is_empty() {
+        true => Ok(Layer::Translated(Box::new(translation))),
+        false => Err(translation.refusals.swap_remove(0)),
+    }
+}
+
+/// What a translation leaves behind: its values are found where they were written.
+struct Source {
+    /// The first of its texts.
+    first: usize,
+    spots: BTreeMap<String, coturn::Spot>,
+    secrets: Option<Vec<super::secret::Secret>>,
+}
+
+fn merge(layers: Vec<Layer>) -> Result<(File, Origins), Fault> {
+    let (mut documents, mut notes, mut sources) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut to_read = Vec::new();
+    for layer in layers {
+        match layer {
+            Layer::Written(document) => documents.push(document),
+            Layer::Translated(translation) => {
+                let first = documents.len();
+                let Translation { sources: texts, spots, secrets, notes: more, padded, .. } = *translation;
+                notes.extend(more);
+                documents.extend(texts);
+                sources.insert(documents.len(), Source { first, spots, secrets });
+                documents.push(Document::setting(Origin::Coturn, Vec::new(), padded));
+            }
+        }
+        to_read.push(documents.len() - 1);
+    }
     let schema = Schema::new();
     let mut merged: BTreeMap<String, (usize, Leaf<'_>)> = BTreeMap::new();
-    for (number, document) in documents.iter().enumerate() {
-        for leaf in schema.read(document)? {
+    for number in to_read {
+        for leaf in schema.read(&documents[number])? {
             merged.insert(leaf.path.clone(), (number, leaf));
         }
     }
     let mut tree = DeTable::new();
-    let mut spots = BTreeMap::new();
+    let (mut spots, mut secrets) = (BTreeMap::new(), None);
     for (path, (document, leaf)) in merged {
         let elements = leaf.value.get_ref().as_array().map_or(Vec::new(), |a| a.iter().map(Spanned::span).collect());
-        let value = leaf.value.span();
+        let written = Spot { document, value: leaf.value.span(), elements };
         graft(&mut tree, &leaf.keys, leaf.value);
-        spots.insert(path, Spot { document, value, elements });
+        let source = sources.get_mut(&document);
+        if path == "auth.secrets" {
+            secrets = source.as_ref().and_then(|source| source.secrets.clone());
+        }
+        spots.insert(path.clone(), source.and_then(|source| source.spot(&path)).unwrap_or(written));
     }
     // Each document was read alone before, so that a fault here could only be our own.
-    let file = read_tree(tree).map_err(|error| Fault::new(error.message()))?;
-    Ok((file, Origins { documents, spots }))
+    let mut file = read_tree(tree).map_err(|error| Fault::new(error.message()))?;
+    if let Some(secrets) = secrets {
+        file.auth.secrets = secrets;
+    }
+    Ok((file, Origins { documents, spots, notes }))
+}
+
+impl Source {
+    fn spot(&mut self, path: &str) -> Option<Spot> {
+        let coturn::Spot { source, value, elements } = self.spots.remove(path)?;
+        Some(Spot { document: self.first + source, value, elements })
+    }
+}
+
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
 }
 
 /// A file as it is; a directory as its `*.toml` in the order of their names.
-fn toml_files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
-    let is_toml = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
+fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     let unreadable = |error| Fault::new(format!("the file can not be read: {error}")).at(path.display().to_string());
     if !path.metadata().map_err(unreadable)?.is_dir() {
-        if is_toml(path) {
-            return Ok(vec![path.to_owned()]);
-        }
-        return Err(Fault::new("reading a coturn turnserver.conf is not available yet")
-            .at(path.display().to_string())
-            .hint("the name of turnpike's own configuration file ends in .toml"));
+        return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(unreadable)? {

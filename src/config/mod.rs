@@ -7,6 +7,7 @@
 mod accounts;
 pub mod address;
 mod changes;
+pub mod coturn;
 mod document;
 mod fault;
 pub mod file;
@@ -35,6 +36,8 @@ use crate::turn::{self, nonce, policy};
 use crate::wire::channel::ChannelRange;
 use file::File;
 use secret::Secret;
+use std::ffi::OsString;
+use std::path::Path;
 use value::Seconds;
 
 /// Shortest lifetime of a nonce, in seconds: below it each request would need two tries.
@@ -66,6 +69,22 @@ pub struct Plan {
 pub fn load(inputs: &Inputs) -> Result<Loaded, Fault> {
     let (file, origins) = layers::load(inputs)?;
     Ok(Loaded { file, origins })
+}
+
+/// Reads coturn's command line, and the file it names or coturn would find; the environment wins.
+pub fn load_coturn(arguments: &[String], env: &[(OsString, OsString)]) -> Result<Loaded, Fault> {
+    let translation = coturn::command_line(arguments, &coturn::Reader::default())?;
+    let (file, origins) = layers::load_translation(translation, env)?;
+    Ok(Loaded { file, origins })
+}
+
+/// Translates a file of coturn's into TOML, which is then read like any other.
+pub fn import(path: &Path, reader: &coturn::Reader) -> Result<coturn::Import, Fault> {
+    let mut translation = coturn::file(path, reader)?;
+    let (notes, refusals) = (std::mem::take(&mut translation.notes), std::mem::take(&mut translation.refusals));
+    let read = layers::load_text(Path::new("turnpike.toml"), &translation.toml);
+    let loaded = read.map(|(file, origins)| Loaded { file, origins });
+    Ok(coturn::Import { toml: std::mem::take(&mut *translation.toml), notes, refusals, loaded })
 }
 
 impl From<File> for Loaded {
@@ -106,7 +125,8 @@ impl Loaded {
             },
             listen,
         };
-        let warnings = warnings::warnings(self, host, &engine.listen, &accounts);
+        let mut warnings = coturn::warnings(self.origins.notes());
+        warnings.extend(warnings::warnings(self, host, &engine.listen, &accounts));
         let plane = self.plane(host, &realm, engine.workers, &accounts, identity.as_ref())?;
         Ok(Plan { realm, engine, plane, identity, warnings })
     }

@@ -23,6 +23,11 @@ written_as_text! {
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// A secret of a coturn file, of any length.
+    pub(super) fn of_coturn(text: &str) -> Self {
+        Secret(Zeroizing::new(text.to_owned()))
+    }
+
     /// The secret's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()

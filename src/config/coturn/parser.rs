@@ -141,7 +141,10 @@ mod tests {
         let document = Document::file(Path::new("t.conf"), text.into());
         let lines = lines(0, &document);
         for line in &lines {
-            assert_eq!(&document.text()[line.value_span.clone()], if line.value.is_empty() { &line.key } else { &line.value });
+            assert_eq!(
+                &document.text()[line.value_span.clone()],
+                if line.value.is_empty() { &line.key } else { &line.value }
+            );
         }
         lines.into_iter().map(|line| (line.key, line.value)).collect()
     }
@@ -193,7 +196,9 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_c() {
-        for (value, port_read) in [("", Some(0)), ("0", Some(0)), ("3478", Some(3478)), ("+5", Some(5)), ("65535", Some(65535))] {
+        for (value, port_read) in
+            [("", Some(0)), ("0", Some(0)), ("3478", Some(3478)), ("+5", Some(5)), ("65535", Some(65535))]
+        {
             assert_eq!(port(value).ok(), port_read, "{value}");
         }
         for value in ["65536", "-1", "3478;", "3478 ", "a", "0x10", "+"] {

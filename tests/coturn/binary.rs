@@ -1,0 +1,159 @@
+//! `turnpike import` and `turnpike coturn` as programs: what they print, how they end, and that they serve.
+
+use super::Scratch;
+use crate::wire_client::{Client, Draft, Reply, allocate};
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+use turnpike::turn::Transport;
+
+/// How long the server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn turnpike(scratch: &Scratch, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
+    command.args(arguments).current_dir(&scratch.0).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("TURNPIKE__") || name == "XDG_RUNTIME_DIR" || name == "RUNTIME_DIRECTORY" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn output(scratch: &Scratch, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = turnpike(scratch, arguments).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A server that ends with its test.
+struct Server {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Server {
+    fn start(scratch: &Scratch, arguments: &[&str]) -> Server {
+        let mut child = turnpike(scratch, arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (give, lines) = channel();
+        std::thread::spawn(move || BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|l| give.send(l)));
+        Server { child, lines }
+    }
+
+    /// Where it serves by UDP, and what it said before.
+    fn udp(&self) -> (SocketAddr, Vec<String>) {
+        let mut said = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the server serves: {said:#?}"));
+            if let Some(rest) = line.split("udp ").nth(1).filter(|_| line.contains("serving")) {
+                let address = rest.split([',', '"']).next().unwrap().trim();
+                return (address.parse().unwrap_or_else(|_| panic!("{line}")), said);
+            }
+            said.push(line);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks for an allocation, answers the challenge, and returns the last answer.
+fn allocated(server: SocketAddr, user: (&str, &str), realm: &str) -> Reply {
+    let socket = UdpSocket::bind((server.ip(), 0)).unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Client::new(Client::sender(socket.local_addr().unwrap(), server, Transport::Udp), user);
+    client.realm = realm.into();
+    let mut buffer = [0; 2048];
+    let mut exchange = |message: &[u8]| {
+        socket.send(message).unwrap();
+        let len = socket.recv(&mut buffer).unwrap();
+        Reply::decode(&buffer[..len])
+    };
+    let first = exchange(&allocate().encode());
+    assert_eq!(first.code(), 401);
+    client.learn(&first);
+    let draft: Draft = allocate();
+    exchange(&client.sign(draft))
+}
+
+#[test]
+fn import_prints_toml_and_a_line_a_key() {
+    let scratch = Scratch::new();
+    scratch.file("turnserver.conf", "realm=x\nuser=alice:hunter2\nno-tlsv1\nmobility\nsecure-stun=0\n");
+    let (code, toml, said) = output(&scratch, &["import", "turnserver.conf"]);
+    assert_eq!(code, Some(0), "{said}");
+    toml::from_str::<toml::Table>(&toml).unwrap();
+    assert!(toml.contains("# turnserver.conf:1 realm\nrealm = \"x\"") && toml.contains("chmod 600"), "{toml}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], "carried   turnserver.conf:1 realm: realm");
+    assert!(lines[2].starts_with("dropped   turnserver.conf:3 no-tlsv1: (nothing to do: "), "{said}");
+    assert!(lines[3].starts_with("dropped   turnserver.conf:4 mobility: (MOBILITY-TICKET"), "{said}");
+    assert!(lines[5].starts_with("safer now (default) private-peers: ") && lines.len() == 6, "{said}");
+    assert!(!said.contains("hunter2"));
+
+    scratch.file("open.conf", "no-auth\n");
+    let (code, toml, said) = output(&scratch, &["import", "open.conf"]);
+    assert_eq!(code, Some(78));
+    assert!(toml.contains("anonymous = true") && said.contains("turnpike: anonymous = true lets anyone"), "{said}");
+    scratch.file("bad.conf", "no-udp-relay\nno-tls=perhaps\n");
+    let (code, _, said) = output(&scratch, &["import", "bad.conf"]);
+    assert_eq!(code, Some(78));
+    assert!(said.contains("(bad.conf:1:1)") && said.contains("(bad.conf:2:8)"), "{said}");
+    let (code, _, said) = output(&scratch, &["import", "x.toml"]);
+    assert_eq!(code, Some(78), "{said}");
+    let (code, _, said) = output(&scratch, &["import", "--from-version", "four", "open.conf"]);
+    assert!(code == Some(2) && said.contains("write 4.6.1"), "{said}");
+}
+
+#[test]
+fn check_shows_lines_of_a_coturn_file() {
+    let scratch = Scratch::new();
+    scratch.file("turnserver.conf", "realm=x\nuser=alice:hunter2\nlistening-ip=127.0.0.1\n");
+    let (code, shown, said) = output(&scratch, &["check", "-c", "turnserver.conf"]);
+    assert_eq!(code, Some(0), "{said}");
+    let realm = shown.lines().find(|line| line.starts_with("realm = ")).unwrap();
+    assert!(realm.ends_with("# turnserver.conf:1") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_coturn_file_serves() {
+    let scratch = Scratch::new();
+    let text = "listening-ip=127.0.0.1\nlistening-port=0\nrealm=example.org\nlt-cred-mech\nuser=alice:wonderland\n\
+                no-tls\nno-cli\nfingerprint\nserver-relay\n";
+    scratch.file("turnserver.conf", text);
+    let server = Server::start(&scratch, &["run", "-c", "turnserver.conf"]);
+    let (udp, said) = server.udp();
+    let once = |what: &str| said.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(once("turnserver.conf:9: server-relay: safer now"), 1, "{said:#?}");
+    assert_eq!(once("nothing to do for coturn's no-cli, fingerprint;"), 1, "{said:#?}");
+    let reply = allocated(udp, ("alice", "wonderland"), "example.org");
+    assert_eq!(reply.code(), 0, "{reply:?}");
+}
+
+#[test]
+fn coturns_command_line_serves_and_wins_over_its_file() {
+    let scratch = Scratch::new();
+    scratch.file("t.conf", "realm=wrong\nuser=alice:wrong\nlistening-port=1\nlistening-ip=127.0.0.1\n");
+    let line = ["coturn", "-c", "t.conf", "-p", "0", "-a", "-u", "alice:wonderland", "-r", "example.org", "-f", "-v"];
+    let server = Server::start(&scratch, &[&line[..], &["--no-tls", "--no-cli", "stray"]].concat());
+    let (udp, said) = server.udp();
+    assert!(said.iter().any(|line| line.contains("command line: stray: needs you")), "{said:#?}");
+    let reply = allocated(udp, ("alice", "wonderland"), "example.org");
+    assert_eq!(reply.code(), 0, "{reply:?}");
+    drop(server);
+    let (code, _, said) = output(&scratch, &["coturn", "-n", "--no-tls=maybe"]);
+    assert!(code == Some(78) && said.contains("(command line)"), "{said}");
+    let (code, _, said) = output(&scratch, &["coturn", "-c", "gone.conf"]);
+    assert!(code == Some(78) && said.contains("the file can not be found (gone.conf)"), "{said}");
+    let (code, shown, _) = output(&scratch, &["coturn", "--version"]);
+    assert!(code == Some(0) && shown.starts_with("turnpike "), "{shown}");
+}
