@@ -3,21 +3,41 @@
 use crate::config::value::{Format, Level};
 use std::fmt;
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, Subscriber as Log};
+use tracing_subscriber::fmt::{FmtContext, layer};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
+
+/// The way to the level of a log that has started.
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 
 /// Starts the log; the first call of a program counts.
 pub fn start(level: Level, format: Format) {
-    let log = Log::builder().with_max_level(filter(level)).with_writer(std::io::stderr).with_target(false);
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let log = tracing_subscriber::registry().with(filter);
+    let lines = || layer().with_writer(std::io::stderr).with_target(false);
     let started = match format {
-        Format::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        Format::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        Format::Journald => log.with_ansi(false).event_format(Journald).try_init(),
+        Format::Text => log.with(lines().with_ansi(std::io::stderr().is_terminal())).try_init(),
+        Format::Json => {
+            log.with(lines().json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
+        }
+        Format::Journald => log.with(lines().with_ansi(false).event_format(Journald)).try_init(),
     };
     debug_assert!(started.is_ok(), "the log is started once");
+    // The handle of a log that did not start leads nowhere.
+    let _ = LEVEL.set(handle);
+}
+
+/// Logs so much from now on.
+pub fn set_level(level: Level) {
+    if LEVEL.get().is_some_and(|handle| handle.reload(filter(level)).is_err()) {
+        tracing::error!("the level of the log can not be changed");
+    }
 }
 
 const fn filter(level: Level) -> LevelFilter {

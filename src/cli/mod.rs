@@ -12,6 +12,7 @@ mod log;
 pub mod run;
 mod serve;
 mod signals;
+mod watch;
 
 use crate::config::{self, Fault, Host, Inputs, Loaded};
 use clap::{Parser, Subcommand};

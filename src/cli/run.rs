@@ -57,10 +57,12 @@ fn reload(service: &Service, options: &Options, realm: &str, changes: &mut Chang
     let mut loaded = options.configuration.load().map_err(|fault| fault.to_string())?;
     let (seen, reloaded) = changes.to(&loaded);
     loaded.file.realm = realm.parse()?;
+    let level = loaded.file.log.level;
     let plan = loaded.plan(&host().map_err(text)?).map_err(|fault| fault.to_string())?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
+    super::log::set_level(level);
     service.follow(plan);
     *changes = seen;
     Ok(reloaded)

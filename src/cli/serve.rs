@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::signals::Signals;
+use super::watch::Watch;
 use crate::bus::{Command, Reply, Workers};
 use crate::config::{Identity, Plan};
 use crate::engine::{self, Engine, Listen};
@@ -9,6 +10,7 @@ use crate::http::{self, Bind, Control, Live, Part, Plane, Reloaded};
 use crate::turn::AllocationId;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// How often a draining server looks whether its last allocation is gone.
 const DRAIN_CHECK: Duration = Duration::from_millis(100);
+/// How often watched files are looked at.
+const WATCH_CHECK: Duration = Duration::from_secs(1);
 /// How long a worker may take to obey.
 const WORKER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long whoever asks for a reload or a drain waits for it.
@@ -53,6 +57,7 @@ pub struct Service {
     identity: Option<Identity>,
     draining: Arc<AtomicBool>,
     wishes: Receiver<Wish>,
+    watch: RefCell<Watch>,
 }
 
 impl Service {
@@ -85,7 +90,8 @@ impl Service {
                 }
             }
         };
-        Ok(Service { engine, workers, plane, live, identity: plan.identity, draining, wishes })
+        let watch = RefCell::new(Watch::new(plan.files));
+        Ok(Service { engine, workers, plane, live, identity: plan.identity, draining, wishes, watch })
     }
 
     /// Where clients are served.
@@ -106,9 +112,11 @@ impl Service {
     /// Serves until asked to end; returns why. `reload` reads the configuration anew.
     pub fn serve(self, mut reload: impl FnMut(&Service) -> Outcome) -> &'static str {
         let why = loop {
-            let wish = match self.draining.load(Ordering::Relaxed) {
-                true => self.wishes.recv_timeout(DRAIN_CHECK),
-                false => self.wishes.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let draining = self.draining.load(Ordering::Relaxed);
+            let wish = match (draining, self.watch.borrow().is_empty()) {
+                (true, _) => self.wishes.recv_timeout(DRAIN_CHECK),
+                (false, false) => self.wishes.recv_timeout(WATCH_CHECK),
+                (false, true) => self.wishes.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match wish {
                 Ok(Wish::Stop(signal)) => break signal,
@@ -125,8 +133,15 @@ impl Service {
                         let _ = asked_by.send(outcome);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) if self.allocations() == 0 => break "drained",
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) if draining && self.allocations() == 0 => break "drained",
+                Err(RecvTimeoutError::Timeout) if draining => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let has_changed = self.watch.borrow_mut().look();
+                    if has_changed {
+                        tracing::info!("a certificate, key or secret file has changed");
+                        tell(&reload(&self));
+                    }
+                }
                 // The signals' thread does not end before this one.
                 Err(RecvTimeoutError::Disconnected) => break "none",
             }
@@ -142,11 +157,12 @@ impl Service {
 
     /// Puts another plan in force, as far as that goes without a restart.
     pub fn follow(&self, plan: Plan) {
-        self.engine.configure(plan.engine.turn);
+        self.engine.configure(plan.engine.turn, &plan.engine.limits);
         self.settle();
         if let (Some(current), Some(new)) = (&self.identity, &plan.identity) {
             current.follow(new);
         }
+        self.watch.replace(Watch::new(plan.files.clone()));
         let open = self.live.load().open;
         self.live.store(Arc::new(Live { open, ..plan.plane.live(self.engine.listening()) }));
     }

@@ -4,20 +4,16 @@ use super::{Loaded, settings};
 use crate::http::Reloaded;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// Keys whose new values a running server takes; those that end with a dot are tables.
 #[rustfmt::skip]
 const LIVE: &[&str] = &[
-    "auth.", "tls.", "rooms.", "metrics.",
+    "auth.", "limits.", "tls.", "rooms.", "metrics.", "log.level",
     "relay.allow_peers", "relay.deny_peers", "relay.allow_loopback_peers", "relay.wide_channels",
-    "limits.permissions_per_allocation", "limits.channels_per_allocation", "limits.lifetime_max",
-    "limits.bytes_per_second", "limits.unverified_per_second",
     "http.admin_token_file", "http.api_keys", "http.cors_origins", "http.trusted_proxies", "http.public_url",
     "http.allowed_hosts", "http.username_required", "http.credentials_ttl", "http.uris",
 ];
-
-/// Keys that name files whose contents count.
-const FILES: [&str; 5] = ["auth.secret_file", "auth.users_file", "tls.cert", "tls.key", "http.admin_token_file"];
 
 /// A reading to compare with: of each key's value a salted hash.
 #[derive(Clone)]
@@ -61,6 +57,20 @@ impl Changes {
     }
 }
 
+/// The files whose contents count, and the keys that name them.
+pub fn named_files(loaded: &Loaded) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let file = &loaded.file;
+    let named = [
+        ("auth.secret_file", &file.auth.secret_file),
+        ("auth.users_file", &file.auth.users_file),
+        ("tls.cert", &file.tls.cert),
+        ("tls.key", &file.tls.key),
+        ("http.admin_token_file", &file.http.admin_token_file),
+    ];
+    let named = named.into_iter().filter(|(_, path)| !path.is_empty());
+    named.map(|(key, path)| (key, loaded.origins.path(key, path)))
+}
+
 fn is_live(key: &str) -> bool {
     LIVE.iter().any(|live| if live.ends_with('.') { key.starts_with(live) } else { key == *live })
 }
@@ -90,11 +100,9 @@ fn hashes(loaded: &Loaded, salt: &[u8; 32]) -> BTreeMap<String, [u8; 32]> {
     hashes.insert("rooms.ice_servers".into(), hash(&[servers.collect::<String>().as_bytes()]));
     hashes.insert("realm".into(), hash(&[file.realm.0.as_bytes()]));
     hashes.insert("workers".into(), hash(&[&file.workers.to_be_bytes()]));
-    let paths =
-        [&file.auth.secret_file, &file.auth.users_file, &file.tls.cert, &file.tls.key, &file.http.admin_token_file];
-    for (key, path) in FILES.into_iter().zip(paths).filter(|(_, path)| !path.is_empty()) {
-        let contents = super::document::read_limited(&loaded.origins.path(key, path)).unwrap_or_default();
-        hashes.insert(key.into(), hash(&[path.as_bytes(), &contents]));
+    for (key, path) in named_files(loaded) {
+        let contents = super::document::read_limited(&path).unwrap_or_default();
+        hashes.insert(key.into(), hash(&[path.as_os_str().as_encoded_bytes(), &contents]));
     }
     hashes
 }

@@ -38,6 +38,7 @@ use file::File;
 use secret::Secret;
 use std::ffi::OsString;
 use std::path::Path;
+use std::path::PathBuf;
 use value::Seconds;
 
 /// Shortest lifetime of a nonce, in seconds: below it each request would need two tries.
@@ -61,6 +62,8 @@ pub struct Plan {
     pub plane: PlanePlan,
     /// The certificate, if there is one.
     pub identity: Option<Identity>,
+    /// Files whose contents are part of the configuration.
+    pub files: Vec<PathBuf>,
     /// What an operator should know, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -128,7 +131,8 @@ impl Loaded {
         let mut warnings = coturn::warnings(self.origins.notes());
         warnings.extend(warnings::warnings(self, host, &engine.listen, &accounts));
         let plane = self.plane(host, &realm, engine.workers, &accounts, identity.as_ref())?;
-        Ok(Plan { realm, engine, plane, identity, warnings })
+        let files = changes::named_files(self).map(|(_, path)| path).collect();
+        Ok(Plan { realm, engine, plane, identity, files, warnings })
     }
 
     /// The realm: as configured, else the host's name.

@@ -56,6 +56,12 @@ pub enum Protocol {
     Tls,
 }
 
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("listening", &self.listening).finish_non_exhaustive()
+    }
+}
+
 impl Protocol {
     /// `udp`, `tcp` or `tls`.
     pub const fn name(self) -> &'static str {
@@ -129,15 +135,16 @@ pub struct Config {
 }
 
 /// A running engine.
-#[derive(Debug)]
 pub struct Engine {
     listening: Vec<Listen>,
     mailboxes: Vec<Mailbox>,
     threads: Vec<JoinHandle<()>>,
     stats: Vec<Arc<WorkerStats>>,
     notices: Receiver<Notice>,
-    /// What every configuration of this engine has in common: the nonce key, this host's addresses.
-    base: Arc<turn::Config>,
+    /// What the workers were given, of which every later configuration keeps a part.
+    base: Shared,
+    /// Files the process may have open.
+    files: u64,
 }
 
 impl Engine {
@@ -164,9 +171,11 @@ impl Engine {
 
     /// Serves by another configuration from now on. Nonces stay good; permissions that its
     /// policy forbids end.
-    pub fn configure(&self, mut config: turn::Config) {
-        config.nonce.key = self.base.nonce.key;
-        config.policy.own = self.base.policy.own.clone();
+    pub fn configure(&self, mut config: turn::Config, limits: &Limits) {
+        config.nonce.key = self.base.turn.nonce.key;
+        config.policy.own = self.base.turn.policy.own.clone();
+        self.base.pool.set_limits(allocation_limits(limits, self.files));
+        self.base.rate.set(limits.bytes_per_second_total);
         let config = Arc::new(config);
         if !self.workers().tell_all(|| Command::Configure(config.clone())) {
             tracing::error!("a worker could not be told its new configuration");
@@ -298,7 +307,8 @@ pub fn spawn(mut config: Config) -> io::Result<Engine> {
         threads: Vec::new(),
         stats: Vec::new(),
         notices: crossbeam_channel::never(),
-        base: shared.turn.clone(),
+        base: shared.clone(),
+        files,
     };
     let seats = engine.set_out(shares)?;
     for seat in seats {

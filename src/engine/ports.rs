@@ -220,8 +220,7 @@ pub struct AllocationLimits {
 pub struct PortPool {
     range: RangeInclusive<u16>,
     addresses: Vec<Address>,
-    limits: AllocationLimits,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<(Ledger, AllocationLimits)>,
     reservations: Mutex<HashMap<[u8; 8], Reservation>>,
     reserved: AtomicUsize,
 }
@@ -240,8 +239,7 @@ impl PortPool {
         PortPool {
             range,
             addresses,
-            limits,
-            ledger: Mutex::default(),
+            ledger: Mutex::new((Ledger::default(), limits)),
             reservations: Mutex::default(),
             reserved: AtomicUsize::new(0),
         }
@@ -249,12 +247,18 @@ impl PortPool {
 
     /// Charges an allocation to an account.
     pub fn charge(&self, account: &str) -> Result<(), PortError> {
-        self.ledger.lock().charge(account, self.limits.per_account, self.limits.total)
+        let (ledger, limits) = &mut *self.ledger.lock();
+        ledger.charge(account, limits.per_account, limits.total)
     }
 
     /// Gives an account's allocation back.
     pub fn give_back(&self, account: &str) {
-        self.ledger.lock().release(account);
+        self.ledger.lock().0.release(account);
+    }
+
+    /// Sets other limits; what is above them stays.
+    pub fn set_limits(&self, limits: AllocationLimits) {
+        self.ledger.lock().1 = limits;
     }
 
     /// The place of the address to relay from for a client that reached `server`: that one

@@ -6,6 +6,7 @@
 use crate::turn::quota::Bucket;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Smallest portion, in bytes: above the longest datagram.
 const PORTION_MIN: u64 = 66_000;
@@ -15,14 +16,25 @@ const PORTIONS_PER_SECOND: u64 = 1_000;
 /// The rate that all workers draw from.
 #[derive(Debug)]
 pub(super) struct TotalRate {
-    bytes_per_second: u64,
+    bytes_per_second: AtomicU64,
     buckets: [Mutex<Bucket>; 2],
 }
 
 impl TotalRate {
     /// A rate in each direction; 0 = no limit.
     pub fn new(bytes_per_second: u64) -> Arc<Self> {
-        Arc::new(TotalRate { bytes_per_second, buckets: Default::default() })
+        Arc::new(TotalRate { bytes_per_second: AtomicU64::new(bytes_per_second), buckets: Default::default() })
+    }
+
+    /// Sets another rate; 0 = no limit.
+    pub fn set(&self, bytes_per_second: u64) {
+        self.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
+    }
+
+    /// The rate now. Written on a reload alone, so every worker's cache keeps it.
+    #[inline]
+    fn get(&self) -> u64 {
+        self.bytes_per_second.load(Ordering::Relaxed)
     }
 }
 
@@ -43,11 +55,11 @@ impl RateShare {
     /// Uses `bytes` in a direction; false when the rate is used up.
     #[inline]
     pub fn take(&mut self, now_ms: u64, direction: usize, bytes: usize) -> bool {
-        self.total.bytes_per_second == 0 || self.take_limited(now_ms, direction, bytes as u64)
+        self.total.get() == 0 || self.take_limited(now_ms, direction, bytes as u64)
     }
 
     fn take_limited(&mut self, now_ms: u64, direction: usize, bytes: u64) -> bool {
-        let rate = self.total.bytes_per_second;
+        let rate = self.total.get();
         if self.drawn[direction] < bytes {
             let portion = (rate / PORTIONS_PER_SECOND).max(PORTION_MIN);
             let mut bucket = self.total.buckets[direction].lock();

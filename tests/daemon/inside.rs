@@ -86,7 +86,7 @@ impl Inside {
 
     /// Puts another configuration in force.
     pub fn configure(&self, config: turn::Config) {
-        self.engine().configure(config);
+        self.engine().configure(config, &Limits::default());
     }
 
     /// The sum of a counter over the workers.

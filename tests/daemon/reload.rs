@@ -5,7 +5,7 @@ use super::client::{Caller, Peer, pattern};
 use super::link::{Stream, Via};
 use super::ports::LOOPBACK;
 use super::server::Server;
-use crate::wire_client::{allocate, permit, refresh};
+use crate::wire_client::{BOB, allocate, permit, refresh};
 use rustls::version::TLS13;
 use serde_json::Value;
 
@@ -93,6 +93,47 @@ fn a_renewed_certificate_is_presented_to_new_connections() {
     assert!(trusting(vec![renewed.cert.der().clone()]).is_ok());
     assert!(Stream::tls(tls, certificate::client(&[&TLS13], &[])).is_err(), "the old one is gone");
     assert_eq!(old.code(refresh(600)), 0, "who was there before has noticed nothing");
+    server.stop();
+}
+
+#[test]
+fn limits_and_how_much_is_logged_change_too() {
+    let server = Server::start(&[]);
+    let udp = server.addr("udp", LOOPBACK[0]);
+    let _first = Caller::allocated(Via::Udp, udp);
+    let configuration = |limits: &str, level: &str| {
+        format!(
+            "realm = \"example.org\"\nworkers = 1\n[http]\nlisten = \"\"\nadmin_listen = \"\"\nadmin_socket = \"\"\n\
+             [auth]\nusers = {{ alice = \"wonderland\", bob = \"builder\" }}\n\
+             [limits]\nunverified_per_second = 0\n{limits}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n"
+        )
+    };
+    server.write("turnpike.toml", &configuration("allocations_per_user = 1", "debug"));
+    let line = reload(&server, "\"reloaded\"");
+    let applied = line["applied"].as_str().expect("it names them");
+    assert!(applied.contains("limits.allocations_per_user") && applied.contains("log.level"), "{applied}");
+    assert_eq!(Caller::new(Via::Udp, udp).code(allocate()), 486);
+    let mut bob = Caller::as_user(BOB, Via::Udp, udp);
+    assert_eq!(bob.code(allocate()), 0);
+    server.log_until("\"allocated\"");
+    server.write("turnpike.toml", &configuration("allocations = 2", "info"));
+    reload(&server, "\"reloaded\"");
+    assert_eq!(Caller::as_user(BOB, Via::Udp, udp).code(allocate()), 508);
+    bob.end();
+    assert_eq!(Caller::new(Via::Udp, udp).code(allocate()), 0);
+    server.stop();
+}
+
+#[test]
+fn a_certificate_that_is_renewed_needs_no_signal() {
+    let server = Server::start(&[]);
+    let tls = server.addr("tls", LOOPBACK[0]);
+    let renewed = rcgen::generate_simple_self_signed([certificate::NAME.to_owned()]).expect("it is made");
+    server.write("cert.pem", &renewed.cert.pem());
+    server.write("key.pem", &renewed.signing_key.serialize_pem());
+    server.log_until("\"reloaded\"");
+    let chain = vec![renewed.cert.der().clone()];
+    assert!(Stream::tls(tls, certificate::client_of(chain, &[&TLS13], &[])).is_ok());
     server.stop();
 }
 

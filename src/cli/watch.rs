@@ -1,0 +1,71 @@
+//! Files that change under a running server: certificates, keys, secrets.
+
+use std::fs::metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// What tells that a file is another one or has changed: device, inode, length, time of change.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+/// The files that are watched, by looking at them now and then.
+#[derive(Debug, Default)]
+pub struct Watch {
+    files: Vec<PathBuf>,
+    seen: Vec<Stamp>,
+    changed: bool,
+}
+
+impl Watch {
+    /// Watches these from now on.
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        let seen = files.iter().map(stamp).collect();
+        Watch { files, seen, changed: false }
+    }
+
+    /// Whether there is nothing to look at.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Looks again. True when something has changed since the last time it was true, and not
+    /// since the last look: who writes two files, or one slowly, has come to an end.
+    pub fn look(&mut self) -> bool {
+        let seen: Vec<Stamp> = self.files.iter().map(stamp).collect();
+        if seen != self.seen {
+            (self.seen, self.changed) = (seen, true);
+            return false;
+        }
+        std::mem::take(&mut self.changed)
+    }
+}
+
+fn stamp(path: &PathBuf) -> Stamp {
+    let found = metadata(path).ok()?;
+    Some((found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_once_and_when_it_has_come_to_an_end() {
+        let folder = std::env::temp_dir().join(format!("turnpike-watch-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let [cert, key] = ["cert", "key"].map(|name| folder.join(name));
+        std::fs::write(&cert, "1").unwrap();
+        let mut watch = Watch::new(vec![cert.clone(), key.clone()]);
+        assert!(!watch.look());
+        std::fs::write(&key, "2").unwrap();
+        assert!(!watch.look(), "it may go on");
+        std::fs::write(&cert, "33").unwrap();
+        assert!(!watch.look(), "it goes on");
+        assert!(watch.look());
+        assert!(!watch.look(), "it was told");
+        std::fs::remove_file(&key).unwrap();
+        assert!(!watch.look());
+        assert!(watch.look());
+        std::fs::remove_dir_all(folder).unwrap();
+        assert!(Watch::new(Vec::new()).is_empty() && !watch.is_empty());
+    }
+}
