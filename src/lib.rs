@@ -6,6 +6,7 @@
 //! - [`cli`] and [`config`] read what the user typed and build the rest from it.
 //! - [`engine`] relays: one thread a core, its listeners, its sockets. The only floor with
 //!   `unsafe` code, all of it in one file.
+//! - [`load`] makes load for a server, as its clients do.
 //! - [`bus`] and [`stats`] are what the engine and those who steer or watch it share.
 //! - [`turn`] is the server as a pure machine: datagrams in, verdicts out.
 //! - [`wire`] is bytes and values.
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod http;
+pub mod load;
 pub mod rooms;
 pub mod stats;
 pub mod turn;

@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Command::Import(options) => cli::import::import(&options),
         Command::Coturn(options) => cli::coturn::coturn(&options),
         Command::Credentials(options) => cli::credentials::credentials(&options),
+        Command::Load(options) => cli::load::load(&options),
         Command::Status(options) => cli::admin::status(&options),
         Command::Sessions(options) => cli::admin::sessions(&options),
         Command::Kick(options) => cli::admin::kick(&options),

@@ -52,6 +52,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("src/bus.rs", &["crate::engine", "crate::config", "crate::cli", "crate::http"]),
     ("src/stats.rs", &["crate::engine", "crate::config", "crate::cli", "crate::http"]),
     ("src/engine", &["crate::config", "crate::cli", "crate::http", "crate::rooms", "tokio"]),
+    ("src/load", &["crate::engine", "crate::turn", "crate::http", "crate::config", "crate::cli"]),
     ("src/http", &["crate::engine", "crate::config", "crate::cli", "mio::"]),
     (
         "src/rooms",

@@ -8,6 +8,7 @@ pub mod coturn;
 pub mod credentials;
 pub mod dev;
 pub mod import;
+pub mod load;
 mod log;
 pub mod run;
 mod serve;
@@ -50,6 +51,8 @@ pub enum Command {
     Coturn(coturn::Options),
     /// Mint a time-limited credential and print it as an iceServers JSON
     Credentials(credentials::Options),
+    /// Make relay load for a server and report what came through
+    Load(load::Options),
     /// Print what the running server does
     Status(admin::Status),
     /// List the running server's sessions

@@ -1,0 +1,259 @@
+//! `turnpike load`: makes relay load for a server and reports what came through.
+
+use super::check::Format;
+use super::{Failure, print};
+use crate::config::value::Seconds;
+use crate::load::client::Account;
+use crate::load::link::Transport;
+use crate::load::pace::Pace;
+use crate::load::uri::{Scheme, Uri};
+use crate::load::{self, Config, Mode, Progress, Via};
+use crate::wire::integrity;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::io::{IsTerminal, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use zeroize::Zeroizing;
+
+/// Where distributions keep the certificates that everybody trusts.
+const TRUSTED: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+/// How much longer than the load a minted credential is good, in seconds.
+const CREDENTIAL_SPARE_S: u64 = 3600;
+
+/// `turnpike load`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  \
+    turnpike load turn:127.0.0.1:3478 --user alice --password wonderland \\\n      \
+    --allocations 1000 --rate 20000 --size 160 --duration 30s --pid \"$(pidof turnpike)\"\n  \
+    turnpike load turns:relay.example.org --secret S --mode pair --rate 0 --duration 10s\n\n\
+    A thread that sends often keeps a core busy, to send in time. Load only what is yours.")]
+pub struct Options {
+    /// turn:HOST:PORT, turn:HOST:PORT?transport=tcp or turns:HOST:PORT
+    #[arg(value_name = "URI")]
+    pub uri: Uri,
+    /// How long it lasts: 10s, 1m30s or seconds; there is no load without an end
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Seconds,
+    /// The user
+    #[arg(long, value_name = "NAME", requires = "password", conflicts_with = "secret")]
+    pub user: Option<String>,
+    /// The user's password
+    #[arg(long, env = "TURNPIKE_LOAD_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
+    pub password: Option<String>,
+    /// The server's shared secret, to mint a credential for `load` with
+    #[arg(long, env = "TURNPIKE_LOAD_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub secret: Option<String>,
+    /// What is done
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: Mode,
+    /// How packets travel between client and server
+    #[arg(long, value_enum, default_value_t)]
+    pub via: Via,
+    /// Clients, each with a socket and an allocation of its own
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub allocations: usize,
+    /// Packets or requests a second, of all allocations together; 0 sends flat-out with a window
+    #[arg(long, value_name = "PPS", default_value_t = 1000.0)]
+    pub rate: f64,
+    /// How departures follow each other
+    #[arg(long, value_enum, default_value_t)]
+    pub pace: Pace,
+    /// Packets that leave at once on one allocation
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub burst: u32,
+    /// Packets under way with --rate 0
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub window: usize,
+    /// Payload of a packet, 24 to 65000 bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 160)]
+    pub size: usize,
+    /// Threads that make the load
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
+    /// The address of this host at which peers are; that from which the server is reached without it
+    #[arg(long, value_name = "IP")]
+    pub peer: Option<IpAddr>,
+    /// A server on this machine whose CPU time and memory are reported
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// The share of lost packets above which the exit code is 1, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    pub max_loss: f64,
+    /// Take any certificate
+    #[arg(long)]
+    pub insecure: bool,
+    /// Trust the certificates of this PEM file in place of the system's
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+    /// Seed of times, payloads and the choice of allocations
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Loads and prints.
+pub fn load(options: &Options) -> Result<(), Failure> {
+    let config = config(options).map_err(Failure::Other)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    // The first Ctrl-C ends the load with what there is; a second one ends the program.
+    let heard = signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, 130, Arc::clone(&stop))
+        .and_then(|_| signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop)));
+    heard.map_err(|error| Failure::Other(format!("Ctrl-C can not be heard: {error}")))?;
+    let is_seen = std::io::stderr().is_terminal();
+    let report = load::run(&config, &stop, &mut |progress| {
+        if is_seen {
+            show(progress);
+        }
+    });
+    if is_seen {
+        eprint!("\r\x1b[K");
+    }
+    let report = report.map_err(|error| Failure::Other(format!("{error} ({})", options.uri)))?;
+    print(&match options.format {
+        Format::Text => report.text(),
+        Format::Json => format!("{:#}\n", serde_json::json!(report)),
+    });
+    if report.corrupted > 0 {
+        return Err(Failure::Other(format!("{} packets were corrupted", report.corrupted)));
+    }
+    if report.loss > options.max_loss {
+        let (loss, max) = (report.loss * 100.0, options.max_loss * 100.0);
+        return Err(Failure::Other(format!("{loss:.3} % were lost, more than --max-loss has it ({max} %)")));
+    }
+    Ok(())
+}
+
+/// One line, over the one before.
+fn show(progress: Progress) {
+    let line = match progress {
+        Progress::SettingUp(ready, all) => format!("{ready} of {all} allocations"),
+        Progress::Running { seconds, sent, delivered } => {
+            let rate = delivered as f64 / seconds.max(0.001);
+            format!("{seconds:.0} s: {sent} sent, {delivered} delivered, {rate:.0} a second")
+        }
+    };
+    let mut stderr = std::io::stderr().lock();
+    // Progress that nobody can see is no failure.
+    let _ = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());
+}
+
+fn config(options: &Options) -> Result<Config, String> {
+    if !(0.0..=1.0).contains(&options.max_loss) {
+        return Err("--max-loss is between 0 and 1".into());
+    }
+    let server = options.uri.resolve()?;
+    let local = || load::local_address(server).map_err(|error| format!("{server} can not be reached: {error}"));
+    Ok(Config {
+        server,
+        transport: transport(options)?,
+        account: account(options)?,
+        mode: options.mode,
+        via: options.via,
+        allocations: options.allocations,
+        rate: options.rate,
+        pace: options.pace,
+        burst: options.burst,
+        window: options.window,
+        duration: Duration::from_secs(options.duration.0),
+        size: options.size,
+        threads: options.threads,
+        peer: options.peer.map_or_else(local, Ok)?,
+        pid: options.pid,
+        seed: options.seed,
+    })
+}
+
+fn account(options: &Options) -> Result<Account, String> {
+    if let (Some(user), Some(password)) = (&options.user, &options.password) {
+        return Ok(Account { user: user.clone(), password: Zeroizing::new(password.clone()) });
+    }
+    if let Some(secret) = &options.secret {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let user = format!("{}:load", now + options.duration.0 + CREDENTIAL_SPARE_S);
+        let password = integrity::rest_password(secret.as_bytes(), user.as_bytes());
+        return Ok(Account { user, password: Zeroizing::new(String::from_utf8_lossy(&password).into_owned()) });
+    }
+    match options.mode {
+        Mode::Binding => Ok(Account { user: String::new(), password: Zeroizing::default() }),
+        _ => Err("there are no credentials: give --user and --password, or --secret".into()),
+    }
+}
+
+fn transport(options: &Options) -> Result<Transport, String> {
+    match options.uri.scheme {
+        Scheme::Udp => return Ok(Transport::Udp),
+        Scheme::Tcp => return Ok(Transport::Tcp),
+        Scheme::Tls => {}
+    }
+    let name = ServerName::try_from(options.uri.host.clone())
+        .map_err(|_| format!("{} is no name that a certificate can have", options.uri.host))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS: {error}"))?;
+    let config = if options.insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth()
+    } else {
+        builder.with_root_certificates(roots(options.ca.as_deref())?).with_no_client_auth()
+    };
+    Ok(Transport::Tls(Arc::new(config), name))
+}
+
+fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
+    let system = || TRUSTED.iter().map(Path::new).find(|path| path.exists());
+    let path = file.or_else(system).ok_or("this system's trusted certificates are not found: name them with --ca")?;
+    let failed = |error| format!("{} can not be read: {error}", path.display());
+    let certificates = CertificateDer::pem_file_iter(path).map_err(failed)?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates.collect::<Result<Vec<_>, _>>().map_err(failed)?);
+    if roots.is_empty() { Err(format!("{} has no certificate", path.display())) } else { Ok(roots) }
+}
+
+/// Takes any certificate whose key the server has.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,295 @@
+//! The way from a client to the server: whole messages over UDP, TCP or TLS, on a socket that never blocks.
+
+use crate::wire::channel::ChannelRange;
+use crate::wire::padded;
+use crate::wire::stream::{Next, next_frame};
+use mio::net::{TcpStream, UdpSocket};
+use mio::{Interest, Registry, Token};
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Receive buffer of a UDP socket, in bytes; the kernel cuts it to `net.core.rmem_max`.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Bytes that wait for a stream to take them before no more are accepted.
+const BACKLOG_MAX: usize = 64 << 10;
+/// Bytes read from a stream at once.
+const READ_LEN: usize = 64 << 10;
+
+/// How clients come to the server.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A byte stream.
+    Tcp,
+    /// TLS over TCP, to a server of this name.
+    Tls(Arc<rustls::ClientConfig>, ServerName<'static>),
+}
+
+impl Transport {
+    /// Its name in reports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls(..) => "tls",
+        }
+    }
+}
+
+/// The way to the server.
+#[derive(Debug)]
+pub enum Link {
+    /// A connected UDP socket.
+    Datagrams(UdpSocket),
+    /// A byte stream.
+    Stream(Box<Stream>),
+}
+
+/// A TCP connection, with or without TLS.
+#[derive(Debug)]
+pub struct Stream {
+    tcp: TcpStream,
+    tls: Option<ClientConnection>,
+    /// What the connection has not taken yet. With TLS the session holds that, and this is the last message.
+    unsent: Vec<u8>,
+    /// What was read and not taken yet, from `taken` on.
+    read: Vec<u8>,
+    taken: usize,
+}
+
+/// A UDP socket that never blocks and has a large receive buffer.
+pub fn udp_socket(local: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.bind(&local.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(UdpSocket::from_std(socket.into()))
+}
+
+/// Any port on any address of a family.
+fn anywhere(like: SocketAddr) -> SocketAddr {
+    match like {
+        SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+        SocketAddr::V6(_) => ([0u16; 8], 0).into(),
+    }
+}
+
+impl Link {
+    /// Begins a way to the server; a stream may be sent to at once and connects meanwhile.
+    pub fn open(transport: &Transport, server: SocketAddr) -> io::Result<Self> {
+        let tls = match transport {
+            Transport::Udp => {
+                let socket = udp_socket(anywhere(server))?;
+                socket.connect(server)?;
+                return Ok(Link::Datagrams(socket));
+            }
+            Transport::Tcp => None,
+            Transport::Tls(config, name) => {
+                let mut session = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
+                // The backlog is limited here; the session's own limit would tear a frame apart.
+                session.set_buffer_limit(None);
+                Some(session)
+            }
+        };
+        let tcp = TcpStream::connect(server)?;
+        tcp.set_nodelay(true)?;
+        Ok(Link::Stream(Box::new(Stream { tcp, tls, unsent: Vec::new(), read: Vec::new(), taken: 0 })))
+    }
+
+    /// Has its readiness reported under `token`.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Link::Datagrams(socket) => registry.register(socket, token, Interest::READABLE),
+            Link::Stream(stream) => registry.register(&mut stream.tcp, token, Interest::READABLE | Interest::WRITABLE),
+        }
+    }
+
+    /// Whether a message may be lost, so that a request must be sent again.
+    pub fn is_lossy(&self) -> bool {
+        matches!(self, Link::Datagrams(_))
+    }
+
+    /// Where the client's packets come from.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Link::Datagrams(socket) => socket.local_addr(),
+            Link::Stream(stream) => stream.tcp.local_addr(),
+        }
+    }
+
+    /// Sends a message; false when there is no room for it now.
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> io::Result<bool> {
+        match self {
+            Link::Datagrams(socket) => match socket.send(message) {
+                Ok(_) => Ok(true),
+                Err(error) if has_no_room(&error) => Ok(false),
+                Err(error) => Err(error),
+            },
+            Link::Stream(stream) => stream.send(message),
+        }
+    }
+
+    /// Sends on what waits for the stream to be writable.
+    pub fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Link::Datagrams(_) => Ok(()),
+            Link::Stream(stream) => stream.flush(),
+        }
+    }
+
+    /// Puts the next message at the front of `room`, without the padding of ChannelData, and returns its length;
+    /// `None` when no whole one has come. Call it until then: readiness is reported once.
+    #[inline]
+    pub fn receive(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+        match self {
+            Link::Datagrams(socket) => match socket.recv(room) {
+                Ok(len) => Ok(Some(len)),
+                Err(error) if is_later(&error) => Ok(None),
+                Err(error) => Err(error),
+            },
+            Link::Stream(stream) => stream.receive(room),
+        }
+    }
+}
+
+fn is_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Whether a socket or the machine has no buffer for it: a datagram that does not leave is none that was lost.
+pub fn has_no_room(error: &io::Error) -> bool {
+    is_later(error) || error.raw_os_error() == Some(libc::ENOBUFS)
+}
+
+/// Whether a stream can not be used yet.
+fn is_not_yet(error: &io::Error) -> bool {
+    is_later(error) || error.kind() == ErrorKind::NotConnected
+}
+
+impl Stream {
+    fn send(&mut self, message: &[u8]) -> io::Result<bool> {
+        const PADDING: [u8; 3] = [0; 3];
+        let padding = &PADDING[..padded(message.len()) - message.len()];
+        if self.is_full() {
+            self.flush()?;
+            if self.is_full() {
+                return Ok(false);
+            }
+        }
+        match &mut self.tls {
+            Some(session) => {
+                // In one piece, or the padding would travel in a record of its own.
+                self.unsent.clear();
+                self.unsent.extend_from_slice(message);
+                self.unsent.extend_from_slice(padding);
+                session.writer().write_all(&self.unsent)?;
+            }
+            None => {
+                self.unsent.extend_from_slice(message);
+                self.unsent.extend_from_slice(padding);
+            }
+        }
+        self.flush()?;
+        Ok(true)
+    }
+
+    /// Whether so much waits that no more is taken. What a session holds can not be asked: it is full once a flush has
+    /// left something, except in the handshake, when there are only a few requests to hold.
+    fn is_full(&self) -> bool {
+        match &self.tls {
+            Some(session) => session.wants_write() && !session.is_handshaking(),
+            None => self.unsent.len() > BACKLOG_MAX,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = match &mut self.tls {
+            Some(session) => flush_session(session, &mut self.tcp),
+            None => flush_bytes(&mut self.unsent, &mut self.tcp),
+        };
+        match flushed {
+            Err(error) if is_not_yet(&error) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn receive(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            let rest = &self.read[self.taken..];
+            match next_frame(rest, ChannelRange::Rfc8656) {
+                Next::Frame { message, frame, .. } => {
+                    let room = room.get_mut(..message).ok_or_else(|| io::Error::other("a message is too long"))?;
+                    room.copy_from_slice(&rest[..message]);
+                    self.taken += frame;
+                    return Ok(Some(message));
+                }
+                Next::Incomplete => {}
+                Next::Desync => return Err(io::Error::other("the server sent what is no STUN and no ChannelData")),
+            }
+            self.read.drain(..self.taken);
+            self.taken = 0;
+            let before = self.read.len();
+            self.read.resize(before + READ_LEN, 0);
+            let result = self.read_more(before);
+            self.read.truncate(before + *result.as_ref().unwrap_or(&0));
+            match result {
+                Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")),
+                Ok(_) => {}
+                Err(error) if is_not_yet(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads once into the end of the buffer; 0 is the end of the stream.
+    fn read_more(&mut self, at: usize) -> io::Result<usize> {
+        let room = &mut self.read[at..];
+        let Some(session) = &mut self.tls else { return self.tcp.read(room) };
+        loop {
+            match session.reader().read(room) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if session.read_tls(&mut self.tcp)? == 0 {
+                return Ok(0);
+            }
+            let state = session.process_new_packets().map_err(|error| {
+                io::Error::other(format!("TLS: {error}; --insecure takes any certificate, --ca FILE trusts another"))
+            })?;
+            if state.tls_bytes_to_write() > 0 {
+                match flush_session(session, &mut self.tcp) {
+                    Err(error) if is_not_yet(&error) => {}
+                    result => result?,
+                }
+            }
+        }
+    }
+}
+
+fn flush_session(session: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<()> {
+    while session.wants_write() {
+        session.write_tls(tcp)?;
+    }
+    Ok(())
+}
+
+fn flush_bytes(unsent: &mut Vec<u8>, tcp: &mut TcpStream) -> io::Result<()> {
+    let mut sent = 0;
+    let result = loop {
+        if sent == unsent.len() {
+            break Ok(());
+        }
+        match tcp.write(&unsent[sent..]) {
+            Ok(len) => sent += len,
+            Err(error) => break Err(error),
+        }
+    };
+    unsent.drain(..sent);
+    result
+}

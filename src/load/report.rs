@@ -1,0 +1,257 @@
+//! What came out: added up over the threads, as a table and as JSON. Pure.
+
+use super::histogram::Histogram;
+use super::usage::Usage;
+use super::{Config, Mode, Via};
+use crate::load::pace::Pace;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// What a thread counted.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// How long it sent, in seconds.
+    pub seconds: f64,
+    /// Packets sent, or requests begun.
+    pub sent: u64,
+    /// Packets that came out at the far end once, or requests that reached their goal.
+    pub arrived: u64,
+    /// Packets the relay handed on: two for one that a peer returns.
+    pub delivered: u64,
+    /// Those while it was still sending.
+    pub in_time: u64,
+    /// Packets that came again.
+    pub duplicates: u64,
+    /// What came and was not what anybody sent there.
+    pub corrupted: u64,
+    /// The first of them.
+    pub first_corrupted: Option<String>,
+    /// Departures over a millisecond late.
+    pub late: u64,
+    /// Departures for which the machine had no buffer: not sent, not lost.
+    pub unsent: u64,
+    /// Requests sent again.
+    pub repeated: u64,
+    /// Allocations lost on the way, or requests that did not reach their goal.
+    pub failed: u64,
+    /// What else the reader should know.
+    pub notes: Vec<String>,
+    /// From departure to the far end.
+    pub latency: Histogram,
+}
+
+impl Tally {
+    /// Adds another thread's.
+    pub fn merge(&mut self, other: Tally) {
+        self.seconds = self.seconds.max(other.seconds);
+        self.sent += other.sent;
+        self.arrived += other.arrived;
+        self.delivered += other.delivered;
+        self.in_time += other.in_time;
+        self.duplicates += other.duplicates;
+        self.corrupted += other.corrupted;
+        self.first_corrupted = self.first_corrupted.take().or(other.first_corrupted);
+        self.late += other.late;
+        self.unsent += other.unsent;
+        self.repeated += other.repeated;
+        self.failed += other.failed;
+        self.notes.extend(other.notes);
+        self.latency.merge(&other.latency);
+    }
+}
+
+/// What the server used, if it was watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Watched {
+    /// Before anything was asked of it.
+    pub idle: Usage,
+    /// When the load began.
+    pub began: Usage,
+    /// When it had ended, the allocations still there.
+    pub ended: Usage,
+}
+
+/// Times in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    /// Half took at most this long.
+    pub p50_us: f64,
+    /// 99 of 100 took at most this long.
+    pub p99_us: f64,
+    /// 999 of 1000 took at most this long.
+    pub p999_us: f64,
+    /// The longest.
+    pub max_us: f64,
+}
+
+/// What the server used.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Server {
+    /// CPU time for one delivered packet or one request, in microseconds; `None` when there was none.
+    pub cpu_us_per_unit: Option<f64>,
+    /// CPU time, in seconds.
+    pub cpu_s: f64,
+    /// Memory before the first allocation, in KiB.
+    pub rss_before_kib: u64,
+    /// Memory at the end of the load, in KiB.
+    pub rss_after_kib: u64,
+}
+
+/// The result of a load.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The server's address.
+    pub server: String,
+    /// `udp`, `tcp` or `tls`.
+    pub transport: &'static str,
+    /// What was done.
+    pub mode: Mode,
+    /// How packets were framed, or what an allocation was made with.
+    pub via: Via,
+    /// Clients, each with a socket and an allocation of its own.
+    pub allocations: usize,
+    /// Payload of a packet, in bytes.
+    pub size: usize,
+    /// Departures a second that were asked for; 0 is flat-out.
+    pub rate: f64,
+    /// How they followed each other.
+    pub pace: Pace,
+    /// Whether somebody ended it early.
+    pub interrupted: bool,
+    /// How long it took to set up, in seconds.
+    pub set_up_seconds: f64,
+    /// Allocations a second meanwhile, with channel or permission; `None` where there is no set-up.
+    pub set_up_per_second: Option<f64>,
+    /// How long it sent, in seconds.
+    pub seconds: f64,
+    /// Packets sent, or requests begun.
+    pub sent: u64,
+    /// Packets that arrived, each counted once, or requests that reached their goal.
+    pub arrived: u64,
+    /// Packets the relay handed on, or requests that reached their goal.
+    pub delivered: u64,
+    /// The same in a second.
+    pub delivered_per_second: f64,
+    /// Payload in them, in millions of bits a second; `None` without packets.
+    pub delivered_mbit_per_second: Option<f64>,
+    /// The share of `sent` that did not arrive, 0–1.
+    pub loss: f64,
+    /// Packets that arrived again.
+    pub duplicates: u64,
+    /// Packets that arrived damaged, or where they should not have.
+    pub corrupted: u64,
+    /// Departures over a millisecond late: above a few per cent, the generator is what is measured.
+    pub late: u64,
+    /// Departures for which the machine had no buffer.
+    pub unsent: u64,
+    /// Requests sent again.
+    pub repeated: u64,
+    /// Allocations lost on the way, or requests that did not reach their goal.
+    pub failed: u64,
+    /// From departure to the far end; for a returned packet there and back, for a request until its goal.
+    pub latency: Option<Latency>,
+    /// What the server used.
+    pub process: Option<Server>,
+    /// What else the reader should know.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Sums a load up.
+    pub fn new(config: &Config, set_up_seconds: f64, tally: Tally, watched: Option<Watched>, stopped: bool) -> Self {
+        let is_relayed = config.mode.is_relayed();
+        let per_second = |count: u64| if tally.seconds > 0.0 { count as f64 / tally.seconds } else { 0.0 };
+        let delivered_per_second = per_second(tally.in_time);
+        let set_up = is_relayed && set_up_seconds > 0.0;
+        let mut notes = tally.notes;
+        notes.extend(tally.first_corrupted.map(|what| format!("the first corruption: {what}")));
+        let at = |share| tally.latency.percentile(share).map_or(0.0, |ns| ns as f64 / 1e3);
+        let max_us = tally.latency.max() as f64 / 1e3;
+        let latency = Latency { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999), max_us };
+        Report {
+            server: config.server.to_string(),
+            transport: config.transport.name(),
+            mode: config.mode,
+            via: config.via,
+            allocations: config.allocations,
+            size: config.size,
+            rate: config.rate,
+            pace: config.pace,
+            interrupted: stopped,
+            set_up_seconds,
+            set_up_per_second: set_up.then(|| config.allocations as f64 / set_up_seconds),
+            seconds: tally.seconds,
+            sent: tally.sent,
+            arrived: tally.arrived,
+            delivered: tally.delivered,
+            delivered_per_second,
+            delivered_mbit_per_second: is_relayed.then(|| delivered_per_second * config.size as f64 * 8.0 / 1e6),
+            loss: if tally.sent == 0 { 0.0 } else { 1.0 - tally.arrived as f64 / tally.sent as f64 },
+            duplicates: tally.duplicates,
+            corrupted: tally.corrupted,
+            late: tally.late,
+            unsent: tally.unsent,
+            repeated: tally.repeated,
+            failed: tally.failed,
+            latency: (tally.latency.count() > 0).then_some(latency),
+            process: watched.map(|watched| server(&watched, tally.delivered)),
+            notes,
+        }
+    }
+
+    /// The table.
+    pub fn text(&self) -> String {
+        let unit = self.mode.unit();
+        let mut out = String::new();
+        let mut row = |name: &str, value: String| _ = writeln!(out, "{name:<14} {value}");
+        row("server", format!("{} by {}", self.server, self.transport));
+        let early = if self.interrupted { ", ended early" } else { "" };
+        row("load", format!("{} for {:.1} s{early}", self.mode.name(), self.seconds));
+        if let Some(rate) = self.set_up_per_second {
+            let (count, seconds) = (self.allocations, self.set_up_seconds);
+            row("allocations", format!("{count} in {seconds:.2} s, {rate:.0} a second"));
+        }
+        row("sent", format!("{} {unit}", self.sent));
+        let mbit = self.delivered_mbit_per_second.map_or_else(String::new, |mbit| format!(", {mbit:.1} Mbit/s"));
+        row("delivered", format!("{} {unit}, {:.0} a second{mbit}", self.delivered, self.delivered_per_second));
+        let lost = self.sent - self.arrived.min(self.sent);
+        row("loss", format!("{:.3} % ({lost} of {})", self.loss * 100.0, self.sent));
+        if self.mode.is_relayed() {
+            row("corrupted", self.corrupted.to_string());
+            row("duplicates", self.duplicates.to_string());
+        }
+        if let Some(Latency { p50_us, p99_us, p999_us, max_us }) = self.latency {
+            let text = format!("p50 {p50_us:.0} us, p99 {p99_us:.0} us, p99.9 {p999_us:.0} us, max {max_us:.0} us");
+            row("latency", text);
+        }
+        if let Some(server) = self.process {
+            let one = unit.strip_suffix('s').unwrap_or(unit);
+            let per_unit = server.cpu_us_per_unit.map_or_else(|| "-".to_owned(), |us| format!("{us:.2} us a {one}"));
+            row("server's CPU", format!("{per_unit}, {:.2} s in all", server.cpu_s));
+            row("server's RSS", format!("{} KiB before, {} KiB after", server.rss_before_kib, server.rss_after_kib));
+        }
+        let counts = [
+            ("failed", self.failed, "did not reach their goal"),
+            ("sent again", self.repeated, "requests, for want of an answer"),
+            ("unsent", self.unsent, "this machine had no buffer for"),
+            ("late", self.late, "left over 1 ms after their time"),
+        ];
+        for (name, count, what) in counts.into_iter().filter(|(_, count, _)| *count > 0) {
+            row(name, format!("{count} {what}"));
+        }
+        for note in &self.notes {
+            row("note", note.clone());
+        }
+        out
+    }
+}
+
+fn server(watched: &Watched, delivered: u64) -> Server {
+    let cpu_ns = watched.ended.cpu_ns.saturating_sub(watched.began.cpu_ns) as f64;
+    Server {
+        cpu_us_per_unit: (delivered > 0).then(|| cpu_ns / 1e3 / delivered as f64),
+        cpu_s: cpu_ns / 1e9,
+        rss_before_kib: watched.idle.rss_kib,
+        rss_after_kib: watched.ended.rss_kib,
+    }
+}
