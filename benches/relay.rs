@@ -15,8 +15,6 @@ mod ledger;
 mod load;
 #[path = "relay/machine.rs"]
 mod machine;
-#[path = "relay/payload.rs"]
-mod payload;
 #[path = "relay/report.rs"]
 mod report;
 #[path = "relay/scenario.rs"]

@@ -1,11 +1,11 @@
 //! A TURN client: one socket, one allocation, one request under way.
 
-use crate::payload::Rng;
 use crate::server::{PASSWORD, REALM, USER};
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use turnpike::load::pace::Rng;
 use turnpike::wire::attribute::{self, PasswordAlgorithm};
 use turnpike::wire::channel::{ChannelNumber, ChannelRange};
 use turnpike::wire::integrity::{Key, MacKind};
@@ -221,7 +221,7 @@ impl Step {
 /// A random transaction id.
 pub fn transaction_id(rng: &mut Rng) -> TransactionId {
     let mut id = [0; 12];
-    id[..8].copy_from_slice(&rng.next().to_be_bytes());
-    id[8..].copy_from_slice(&rng.next().to_be_bytes()[..4]);
+    id[..8].copy_from_slice(&rng.next_u64().to_be_bytes());
+    id[8..].copy_from_slice(&rng.next_u64().to_be_bytes()[..4]);
     TransactionId(id)
 }

@@ -3,13 +3,13 @@
 use crate::Args;
 use crate::client::Sources;
 use crate::machine::{self, Machine, Rooms};
-use crate::payload::Rng;
 use crate::report::{self, Entry, Sample};
 use crate::scenario::{self, Scenario};
 use crate::server::{Candidate, Flavour};
 use crate::stage::Stage;
 use std::time::Duration;
 use std::{fs, io};
+use turnpike::load::pace::Rng;
 
 /// The share of a core others may take before a measurement counts as disturbed.
 const OTHERS_MAX: f64 = 0.1;
@@ -69,7 +69,7 @@ impl Run<'_> {
         for scenario in scenarios {
             let mut candidates = self.candidates.clone();
             rng.shuffle(&mut candidates);
-            let seed = rng.next();
+            let seed = rng.next_u64();
             for candidate in candidates {
                 self.measure(round, scenario, &candidate, seed);
             }

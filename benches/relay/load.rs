@@ -2,7 +2,6 @@
 
 use crate::client::{self, Client, Step, channel, transaction_id};
 use crate::ledger::Ledger;
-use crate::payload::{self, Stamp};
 use crate::report::Sample;
 use crate::scenario::{Framing, Pace, Path, Relay};
 use crate::stage::Stage;
@@ -11,6 +10,7 @@ use mio::{Events, Interest, Token};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use turnpike::load::payload::{self, Stamp};
 use turnpike::wire::attribute;
 use turnpike::wire::channel::{self as channel_frame, ChannelData, ChannelRange};
 use turnpike::wire::stun::{Class, Message, Method, TransactionId, Writer};
@@ -123,7 +123,7 @@ impl<'a> Load<'a> {
             frame,
             payload_at: head.len(),
             buffer: vec![0; 2048],
-            tag: stage.rng.next() as u32,
+            tag: stage.rng.next_u64() as u32,
             ledger: Ledger::default(),
             due_ns: stage.now_ns() as f64,
             delivered: 0,

@@ -96,7 +96,7 @@ pub const ALL: &[Scenario] = &[
 ];
 
 const fn relay(name: &'static str, relay: Relay) -> Scenario {
-    assert!(relay.payload_len.is_multiple_of(4) && relay.payload_len >= crate::payload::PAYLOAD_LEN_MIN);
+    assert!(relay.payload_len.is_multiple_of(4) && relay.payload_len >= turnpike::load::payload::PAYLOAD_LEN_MIN);
     assert!(relay.allocations.is_multiple_of(2));
     Scenario { name, work: Work::Relay(relay), cost_unit: "ns/pkt", rate_unit: "pkt/s" }
 }

@@ -2,12 +2,12 @@
 
 use crate::client::{Client, Sources, Step, key};
 use crate::machine;
-use crate::payload::Rng;
 use crate::server::{Server, Usage};
 use mio::{Events, Interest, Poll, Token};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use turnpike::load::pace::Rng;
 use turnpike::wire::integrity::Key;
 
 /// Clients that are set up at a time.

@@ -2,7 +2,7 @@
 //! its admin socket or URL.
 
 use super::{Failure, print};
-use crate::config::default_socket;
+use crate::config::{default_socket, token_line};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request, StatusCode, header};
@@ -208,8 +208,7 @@ impl Access {
         let Some(path) = &self.token_file else { return Ok(None) };
         let text = std::fs::read_to_string(path).map(Zeroizing::new);
         let text = text.map_err(|error| Failure::Other(format!("{} can not be read: {error}", path.display())))?;
-        let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-        match token {
+        match token_line(&text) {
             Some(token) => Ok(Some(Zeroizing::new(token.to_owned()))),
             None => Err(Failure::Other(format!("{} holds no token", path.display()))),
         }

@@ -162,7 +162,7 @@ impl Service {
         if let (Some(current), Some(new)) = (&self.identity, &plan.identity) {
             current.follow(new);
         }
-        self.watch.replace(Watch::new(plan.files.clone()));
+        self.watch.replace(Watch::new(plan.files));
         let open = self.live.load().open;
         self.live.store(Arc::new(Live { open, ..plan.plane.live(self.engine.listening()) }));
     }

@@ -28,7 +28,7 @@ pub use changes::Changes;
 pub use fault::Fault;
 pub use host::Host;
 pub use layers::{Inputs, Origins};
-pub use plane::{PlanePlan, default_socket};
+pub use plane::{PlanePlan, default_socket, token_line};
 pub use tls::{ALPN, Identity};
 
 use crate::engine::{self, WORKERS_MAX};

@@ -8,7 +8,7 @@ use super::value::Seconds;
 use super::web::HttpAddress;
 use super::{Accounts, Loaded, settings, uris};
 use crate::engine::Listen;
-use crate::http::{Bind, Live, Mint, Network, Part};
+use crate::http::{Bind, Certificate, Live, Mint, Network, Part};
 use crate::rooms;
 use crate::turn::auth::Secret;
 use sha2::{Digest, Sha256};
@@ -36,11 +36,6 @@ pub struct PlanePlan {
 }
 
 impl PlanePlan {
-    /// Whether there is anything to serve.
-    pub fn is_off(&self) -> bool {
-        self.binds.is_empty() && self.admin_socket.is_none()
-    }
-
     /// What a reload can change; the URIs are those of these listeners unless set by hand.
     pub fn live(&self, listening: &[Listen]) -> Live {
         let mut live = self.live.clone();
@@ -69,6 +64,7 @@ impl Loaded {
             let what = "share_tls_port is not available yet: give HTTPS a port of its own with http.listen";
             return Err(self.origins.fault("http.share_tls_port", what));
         }
+        let certificate = identity.and_then(Identity::certificate);
         let mut binds = Vec::new();
         binds.extend(self.bind("http.listen", http.listen, Part::Public, ("http.tls", http.tls), identity)?);
         let admin_tls = ("http.admin_tls", http.admin_tls);
@@ -87,7 +83,7 @@ impl Loaded {
             live: Live {
                 realm: realm.to_owned(),
                 public_url: (!http.public_url.0.is_empty()).then(|| http.public_url.0.clone()),
-                allowed_hosts: self.allowed_hosts(host, realm, identity),
+                allowed_hosts: self.allowed_hosts(host, realm, certificate.as_ref()),
                 cors_origins: http.cors_origins.iter().map(ToString::to_string).collect(),
                 trusted_proxies: http.trusted_proxies.iter().map(|network| trusted(&network.0)).collect(),
                 api_keys: http.api_keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect(),
@@ -101,7 +97,7 @@ impl Loaded {
                 ice_servers: self.file.rooms.ice_servers.iter().map(|server| server.0.clone().into()).collect(),
                 admin_token: self.admin_token()?,
                 settings: settings::settings(self, realm, workers),
-                certificate: identity.and_then(Identity::certificate),
+                certificate,
                 coturn_names: self.file.metrics.coturn_names,
             },
         })
@@ -131,10 +127,10 @@ impl Loaded {
     }
 
     /// Names under which the plane may be asked: those that someone set, and the certificate's.
-    fn allowed_hosts(&self, host: &Host, realm: &str, identity: Option<&Identity>) -> Vec<String> {
+    fn allowed_hosts(&self, host: &Host, realm: &str, certificate: Option<&Certificate>) -> Vec<String> {
         let mut names: Vec<String> = self.file.http.allowed_hosts.iter().map(ToString::to_string).collect();
         names.extend([realm.to_ascii_lowercase(), host.name.to_ascii_lowercase()]);
-        names.extend(identity.and_then(Identity::certificate).into_iter().flat_map(|certificate| certificate.names));
+        names.extend(certificate.into_iter().flat_map(|certificate| certificate.names.iter().cloned()));
         names.sort_unstable();
         names.dedup();
         names
@@ -180,7 +176,7 @@ impl Loaded {
         }))
     }
 
-    /// SHA-256 of the token: the first line of its file that is not blank or a comment.
+    /// SHA-256 of the token.
     fn admin_token(&self) -> Result<Option<[u8; 32]>, Fault> {
         let (key, file) = ("http.admin_token_file", &self.file.http.admin_token_file);
         if file.is_empty() {
@@ -191,8 +187,7 @@ impl Loaded {
             self.origins.fault(key, format!("{} can not be read: {error}", path.display())).hint("check the path")
         })?;
         let text = zeroize::Zeroizing::new(String::from_utf8_lossy(&text).into_owned());
-        let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-        match token {
+        match token_line(&text) {
             Some(token) if token.len() >= TOKEN_LEN_MIN => Ok(Some(Sha256::digest(token.as_bytes()).into())),
             _ => Err(self
                 .origins
@@ -200,6 +195,11 @@ impl Loaded {
                 .hint(format!("`openssl rand -base64 24 > {}` makes one", path.display()))),
         }
     }
+}
+
+/// The token in the text of its file: the first line that is not blank or a comment.
+pub fn token_line(text: &str) -> Option<&str> {
+    text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 /// Where the admin socket is unless configured: the directory systemd made for the service,

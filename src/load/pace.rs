@@ -31,9 +31,16 @@ impl Rng {
 
     /// The wait for the next of Poisson arrivals that come `mean_ns` apart on average.
     #[inline]
-    fn gap_ns(&mut self, mean_ns: f64) -> f64 {
+    pub fn gap_ns(&mut self, mean_ns: f64) -> f64 {
         let unit = ((self.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
         -unit.ln() * mean_ns
+    }
+
+    /// Puts a list into random order.
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        for i in (1..list.len()).rev() {
+            list.swap(i, self.below(i + 1));
+        }
     }
 }
 
