@@ -289,6 +289,7 @@ fn what_is_configured_reaches_the_floors() {
          [listen]\nudp = [\"192.0.2.7:3478\"]\ntcp = []\n\
          [relay]\nports = \"50000-50999\"\naddresses = [\"192.0.2.7\"]\nexternal = [\"203.0.113.7/192.0.2.7\"]\n\
          allow_peers = [\"10.0.0.0/8\"]\ndeny_peers = [\"10.1.0.0/16\", \"10.2.3.4\"]\nwide_channels = true\n\
+         moderation_max = \"250us\"\n\
          [auth]\nsecrets = [\"{SECRET}\"]\nusers = {{ alice = \"wonderland\" }}\nmax_session = 0\n\
          rfc8489 = false\nstrict_expiry = true\nseparator = \"-\"\n\
          [limits]\nallocations = 7\nallocations_per_user = 3\nlifetime_max = 0\nbytes_per_second_total = 1000000\n"
@@ -299,6 +300,7 @@ fn what_is_configured_reaches_the_floors() {
     assert!(engine.listen.len() == 1 && engine.listen[0].required);
     assert_eq!((engine.relay.ports.clone(), engine.relay.addresses.len()), (50000..=50999, 1));
     assert_eq!(engine.relay.external[0].private, Some("192.0.2.7".parse().unwrap()));
+    assert_eq!(engine.moderation_max, std::time::Duration::from_micros(250));
     assert_eq!((turn.policy.allow.len(), turn.policy.deny.len()), (1, 2));
     assert_eq!((turn.auth.secrets.len(), turn.auth.user_count()), (1, 1));
     assert!(turn.auth.strict_expiry && !turn.nonce.rfc8489 && turn.auth.separator == '-');

@@ -88,6 +88,7 @@ fn start() -> Engine {
         tls: None,
         // Below the range that the kernel gives to others.
         relay: RelayConfig { ports: 32_000..=32_767, addresses: Vec::new(), external: Vec::new() },
+        moderation_max: std::time::Duration::ZERO,
         limits: Limits::default(),
         turn: turn::Config {
             realm: REALM.into(),

@@ -4,7 +4,7 @@
 
 use super::address::{Endpoint, External, Network, RelayAddress};
 use super::secret::{Password, Secret, UserName};
-use super::value::{Format, Level, PortRange, Realm, Seconds, Separator, count};
+use super::value::{Format, Level, Micros, PortRange, Realm, Seconds, Separator, count};
 use super::web::{HostName, HttpAddress, IceServer, Origin, PublicUrl, TurnUri};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -104,6 +104,9 @@ table! {
         allow_loopback_peers: bool = false,
         /// Also take channel numbers 0x5000–0x7FFF (RFC 5766).
         wide_channels: bool = false,
+        /// The longest a worker rests to let thin but frequent traffic gather: what a packet is
+        /// late at most, in each direction. 0: never.
+        moderation_max: Micros = Micros(300),
     }
 }
 

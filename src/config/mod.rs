@@ -39,6 +39,7 @@ use secret::Secret;
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 use value::Seconds;
 
 /// Shortest lifetime of a nonce, in seconds: below it each request would need two tries.
@@ -110,6 +111,7 @@ impl Loaded {
             workers: self.workers(host)?,
             tls,
             relay: self.relay(),
+            moderation_max: Duration::from_micros(self.file.relay.moderation_max.0),
             limits: engine::Limits {
                 allocations: self.file.limits.allocations,
                 allocations_per_user: self.file.limits.allocations_per_user,

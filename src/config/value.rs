@@ -11,6 +11,8 @@ use std::str::FromStr;
 pub const REALM_CHARS_MAX: usize = 127;
 /// Longest duration, in seconds: a hundred years.
 pub const SECONDS_MAX: u64 = 100 * 365 * 86_400;
+/// Longest rest of a worker, in microseconds.
+pub const MICROS_MAX: u64 = 1_000;
 
 /// A type that is written as a string.
 pub trait Text: FromStr<Err = String> {
@@ -69,6 +71,7 @@ pub(super) use written_as_text;
 written_as_text! {
     Realm: "a name in quotes";
     Seconds: "a duration like \"10m\", \"1h30m\" or whole seconds", numbers = true;
+    Micros: "a short time like \"100us\", or 0 for none", numbers = true;
     PortRange: "a range of ports like \"49152-65535\"";
     Separator: "one character in quotes";
     Level: "one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\"";
@@ -172,6 +175,39 @@ impl fmt::Display for Seconds {
             }
         }
         Ok(())
+    }
+}
+
+/// A short time in whole microseconds, at most [`MICROS_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Micros(pub u64);
+
+impl FromStr for Micros {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a short time: write \"100us\", or 0 for none");
+        let (digits, micros_each) = match (text.strip_suffix("us"), text.strip_suffix("ms")) {
+            (Some(digits), _) => (digits, 1),
+            (None, Some(digits)) => (digits, 1_000),
+            // A number without a unit could be meant as anything.
+            (None, None) => return if text == "0" { Ok(Micros(0)) } else { Err(wrong()) },
+        };
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(wrong());
+        }
+        let micros = digits.parse().ok().and_then(|number: u64| number.checked_mul(micros_each));
+        let micros = micros.filter(|&micros| micros <= MICROS_MAX);
+        micros.map(Micros).ok_or_else(|| format!("`{text}` is longer than {MICROS_MAX}us"))
+    }
+}
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("0"),
+            micros => write!(f, "{micros}us"),
+        }
     }
 }
 
@@ -305,6 +341,19 @@ mod tests {
             ["", "m", "10x", "10 m", "1m1h", "5m5m", "-5", "1.5h", "10m3", "é", "3153600001", "99999999999999999999d"]
         {
             assert!(text.parse::<Seconds>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn short_times_have_a_unit_and_are_short() {
+        for (text, micros, canonical) in
+            [("0", 0, "0"), ("0us", 0, "0"), ("100us", 100, "100us"), ("1ms", 1_000, "1000us")]
+        {
+            assert_eq!(text.parse(), Ok(Micros(micros)), "{text}");
+            assert_eq!(Micros(micros).to_string(), canonical);
+        }
+        for text in ["", "us", "100", "1s", "-1us", "1.5ms", "100 us", "1001us", "2ms", "99999999999999999999us"] {
+            assert!(text.parse::<Micros>().is_err(), "{text}");
         }
     }
 

@@ -342,8 +342,9 @@ impl Worker {
         connection.heard_ms = Some(now_ms);
         let tuple = connection.tuple;
         self.make_room(1);
-        let slot = self.batch.place(message)?;
-        self.handle_message(slot, message.len(), &Sender { tuple, link: link_of(index, generation) });
+        self.received += 1;
+        let cell = self.batch.place(message)?;
+        self.handle_message(&cell, &Sender { tuple, link: link_of(index, generation) });
         Some(())
     }
 

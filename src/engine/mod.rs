@@ -6,29 +6,33 @@
 
 mod batch;
 mod clients;
+mod moderation;
 mod parcel;
 mod ports;
 mod rate;
 mod relays;
+mod sending;
 mod socket;
 mod steering;
 mod stream;
-mod sys;
 mod token;
 mod worker;
 
 use crate::bus::{self, Command, Mailbox, Notice, Workers};
 use crate::stats::WorkerStats;
+use crate::sys;
 use crate::turn;
 use batch::Batch;
 use clients::{Clients, TcpListener};
 use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
+use moderation::Moderation;
 use parcel::Post;
 use ports::{AllocationLimits, PortPool};
 use rate::{RateShare, TotalRate};
 use relays::Relays;
+use sending::Outbox;
 use socket2::{Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -36,9 +40,10 @@ use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use steering::{Census, Notices};
 use token::Kind;
-use worker::{Options, Outbox, UdpListener, Worker};
+use worker::{LISTENER_BATCH_MIN, Options, UdpListener, Worker};
 
 /// Files the process needs besides relay sockets.
 const FILES_RESERVED: u64 = 512;
@@ -127,6 +132,8 @@ pub struct Config {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Where to relay from.
     pub relay: RelayConfig,
+    /// The longest a worker rests between rounds of thin traffic; zero: never.
+    pub moderation_max: Duration,
     /// Limits.
     pub limits: Limits,
     /// The protocol's configuration; its nonce key and this host's own addresses are filled
@@ -236,6 +243,7 @@ struct Shared {
     tls: Option<Arc<rustls::ServerConfig>>,
     pool: Arc<PortPool>,
     rate: Arc<TotalRate>,
+    moderation_max: Duration,
 }
 
 /// What one worker alone is given.
@@ -276,6 +284,9 @@ impl Seat {
             census: Census::default(),
             options,
             batch: Batch::new(),
+            moderation: Moderation::new(shared.moderation_max),
+            round: 0,
+            received: 0,
             again: Vec::new(),
             now,
             stopping: false,
@@ -300,6 +311,7 @@ pub fn spawn(mut config: Config) -> io::Result<Engine> {
         tls: config.tls,
         pool: Arc::new(PortPool::new(config.relay.ports, &relays, limits)),
         rate: TotalRate::new(config.limits.bytes_per_second_total),
+        moderation_max: config.moderation_max,
     };
     let mut engine = Engine {
         listening,
@@ -354,7 +366,9 @@ fn bind_listeners(listen: &[Listen], workers: usize) -> io::Result<(Vec<Listen>,
         listening.push(Listen { addr, ..*listen });
         for (share, socket) in shares.iter_mut().zip(sockets) {
             match listen.protocol {
-                Protocol::Udp => share.udp.push(UdpListener { socket, addr }),
+                Protocol::Udp => {
+                    share.udp.push(UdpListener { socket, addr, segmented: true, wanted: LISTENER_BATCH_MIN })
+                }
                 Protocol::Tcp | Protocol::Tls => share.tcp.push(TcpListener { socket, addr }),
             }
         }

@@ -67,22 +67,64 @@ impl PortSet {
     }
 
     /// Takes a port; `random` gives numbers for the picks.
-    pub fn take(&mut self, now_ms: u64, want: Want, mut random: impl FnMut() -> u32) -> Option<u16> {
+    pub fn take(&mut self, now_ms: u64, want: Want, random: impl FnMut() -> u32) -> Option<u16> {
         self.release_due(now_ms);
-        loop {
-            let picks = (0..PICKS).map(|_| random() as usize % self.len).collect::<Vec<_>>();
-            let start = picks[0];
-            let in_order = (0..self.len).map(|step| (start + step) % self.len);
-            if let Some(index) = picks.into_iter().chain(in_order).find(|&index| self.fits(index, want)) {
-                self.mark_taken(index);
-                if want == Want::Pair {
-                    self.mark_taken(index + 1);
-                }
-                return Some(self.first + index as u16);
+        let index = self.pick(want, random).or_else(|| self.take_back(want))?;
+        self.mark_taken(index);
+        if want == Want::Pair {
+            self.mark_taken(index + 1);
+        }
+        Some(self.first + index as u16)
+    }
+
+    /// A free one that fits: at random, or the next in order when the free ones are few.
+    fn pick(&self, want: Want, mut random: impl FnMut() -> u32) -> Option<usize> {
+        if self.free_count == 0 {
+            return None;
+        }
+        let mut start = 0;
+        for _ in 0..PICKS {
+            start = random() as usize % self.len;
+            if self.fits(start, want) {
+                return Some(start);
             }
-            // Nothing free fits: what is kept back goes, oldest first.
+        }
+        self.search(start, want)
+    }
+
+    /// The first that fits from `start` on, around the range.
+    fn search(&self, start: usize, want: Want) -> Option<usize> {
+        let words = self.free.len();
+        let (first, below) = (start / 64, (1u64 << (start % 64)) - 1);
+        (0..=words).find_map(|step| {
+            let word = (first + step) % words;
+            let mut bits = match step {
+                0 => self.free[word] & !below,
+                step if step == words => self.free[word] & below,
+                _ => self.free[word],
+            };
+            while bits != 0 {
+                let index = word * 64 + bits.trailing_zeros() as usize;
+                if self.fits(index, want) {
+                    return Some(index);
+                }
+                bits &= bits - 1;
+            }
+            None
+        })
+    }
+
+    /// Frees what is kept back, oldest first, until one fits.
+    fn take_back(&mut self, want: Want) -> Option<usize> {
+        loop {
             let (_, port) = self.quarantine.pop_front()?;
-            self.mark_free(self.index(port));
+            let index = self.index(port);
+            self.mark_free(index);
+            // Nothing fitted before, so one that does now is this one, or begins right before it.
+            let fitting = [Some(index), index.checked_sub(1)].into_iter().flatten();
+            if let Some(index) = fitting.into_iter().find(|&index| self.fits(index, want)) {
+                return Some(index);
+            }
         }
     }
 
@@ -277,11 +319,12 @@ impl PortPool {
         now: Now,
         place: usize,
         want: Want,
+        draws: &mut Draws,
         bind: impl Fn(SocketAddr) -> std::io::Result<Socket>,
     ) -> Result<(SocketAddr, Socket, Option<Socket>), PortError> {
         let address = &self.addresses[place];
         for _ in 0..PICKS {
-            let taken = address.ports.lock().take(now.mono_ms, want, random_u32);
+            let taken = address.ports.lock().take(now.mono_ms, want, || draws.next());
             let port = taken.ok_or(PortError::Exhausted)?;
             let local = SocketAddr::new(address.local, port);
             let socket = match bind(local) {
@@ -420,10 +463,33 @@ pub fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the kernel gives random bytes");
 }
 
-fn random_u32() -> u32 {
-    let mut bytes = [0; 4];
-    random(&mut bytes);
-    u32::from_ne_bytes(bytes)
+/// Bytes of randomness that are fetched at a time.
+const DRAWS_LEN: usize = 256;
+
+/// Random numbers from the kernel's generator, many a system call.
+pub struct Draws {
+    bytes: [u8; DRAWS_LEN],
+    /// Bytes not given out yet, the first ones.
+    left: usize,
+}
+
+impl Default for Draws {
+    fn default() -> Self {
+        Draws { bytes: [0; DRAWS_LEN], left: 0 }
+    }
+}
+
+impl Draws {
+    /// The next number, given out once.
+    pub fn next(&mut self) -> u32 {
+        if self.left == 0 {
+            random(&mut self.bytes);
+            self.left = DRAWS_LEN;
+        }
+        let (rest, number) = self.bytes[..self.left].split_last_chunk().expect("numbers fill the bytes");
+        self.left = rest.len();
+        u32::from_ne_bytes(*number)
+    }
 }
 
 /// The time now, for those that have no batch to sample it for.
@@ -474,7 +540,8 @@ mod tests {
     #[test]
     fn relayed_ports_are_spread_at_random() {
         let mut set = PortSet::new(&(49_152..=65_535));
-        let ports: Vec<u16> = (0..4096).filter_map(|_| set.take(0, Want::Any, random_u32)).collect();
+        let mut draws = Draws::default();
+        let ports: Vec<u16> = (0..4096).filter_map(|_| set.take(0, Want::Any, || draws.next())).collect();
         // Of independent numbers half are above their predecessor, and each sixteenth of the
         // range gets its share; ten standard deviations are left for chance.
         let rises = ports.windows(2).filter(|pair| pair[0] < pair[1]).count();

@@ -1,15 +1,15 @@
 //! One worker's relay sockets, and the [`Ports`] that opens them inside an Allocate.
 
-use super::ports::{Owner, PortPool, Want};
+use super::ports::{Draws, Owner, PortPool, Want};
 use super::socket;
 use super::token::{self, Kind};
+use crate::sys;
 use crate::turn::{AllocationId, Now, Opened, PortAsk, PortError, PortKind, Ports, RelayedAddr};
-use mio::unix::SourceFd;
-use mio::{Interest, Registry};
+use mio::Registry;
 use socket2::Socket;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 /// Names a relay socket; outlives it without ever meaning another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub struct RelaySocket {
     pub socket: Socket,
     pub owner: AllocationId,
     pub local: SocketAddr,
+    /// Whether bursts leave as one message; false once the kernel has refused.
+    pub segmented: bool,
+    /// The round of the worker in which it was last read.
+    pub read_in: u64,
 }
 
 #[derive(Default)]
@@ -38,6 +42,8 @@ pub struct Relays {
     free: Vec<u32>,
     /// By the slot of the allocation: IPv4, IPv6.
     by_owner: Vec<[Option<RelayKey>; 2]>,
+    /// What ports are picked by.
+    draws: Draws,
 }
 
 impl Relays {
@@ -62,6 +68,12 @@ impl Relays {
     pub fn get(&self, key: RelayKey) -> Option<&RelaySocket> {
         let slot = self.slots.get(key.index as usize)?;
         slot.relay.as_ref().filter(|_| slot.generation == key.generation)
+    }
+
+    /// The socket of a key, to change.
+    pub fn get_mut(&mut self, key: RelayKey) -> Option<&mut RelaySocket> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation == key.generation { slot.relay.as_mut() } else { None }
     }
 
     /// The socket by which an allocation reaches peers of this address's family.
@@ -107,7 +119,7 @@ impl WorkerPorts<'_> {
             }
         };
         let place = self.pool.choose(ask.server, ask.family).ok_or(PortError::Family)?;
-        let (local, socket, second) = self.pool.bind(now, place, want, socket::relay)?;
+        let (local, socket, second) = self.pool.bind(now, place, want, &mut self.relays.draws, socket::relay)?;
         let next = SocketAddr::new(local.ip(), local.port().wrapping_add(1));
         let token = second.map(|second| self.pool.reserve(now, next, second));
         self.adopt(now, ask.owner, local, socket, token)
@@ -121,11 +133,9 @@ impl WorkerPorts<'_> {
         socket: Socket,
         token: Option<[u8; 8]>,
     ) -> Result<Opened, PortError> {
-        let fd = socket.as_raw_fd();
-        let key = self.relays.insert(RelaySocket { socket, owner, local });
+        let key = self.relays.insert(RelaySocket { socket, owner, local, segmented: true, read_in: 0 });
         let relayed = self.pool.relayed(local);
-        let token_of_key = token::token(Kind::Relay, key.index, key.generation);
-        if let Err(error) = self.register(fd, token_of_key) {
+        if let Err(error) = self.watch(key) {
             tracing::warn!(%error, "a relayed port could not be watched");
             self.relays.close(owner, relayed);
             self.pool.release(now, local);
@@ -135,8 +145,10 @@ impl WorkerPorts<'_> {
         Ok(Opened { relayed, token })
     }
 
-    fn register(&self, fd: i32, token: mio::Token) -> io::Result<()> {
-        self.registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
+    fn watch(&self, key: RelayKey) -> io::Result<()> {
+        let Some(relay) = self.relays.get(key) else { return Ok(()) };
+        let token = token::token(Kind::Relay, key.index, key.generation);
+        sys::watch_level(self.registry, relay.socket.as_fd(), token.0 as u64)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a worker does for those who steer or watch it: commands, pictures of its sessions,
 //! notices, and counts of what it holds.
 
+use super::batch::Cell;
 use super::token::{self, Kind};
 use super::worker::Worker;
 use crate::bus::{Command, Notice, SLOTS_PER_PAGE, Session, SessionDetail, SessionId, SessionPage};
@@ -130,7 +131,7 @@ impl Worker {
 
     /// Tells that the request in a slot was refused. The first request of every client is, for
     /// want of a nonce: that is not told.
-    pub(super) fn notify_refused(&mut self, slot: usize, len: usize, from: &Sender, answer: Answer) {
+    pub(super) fn notify_refused(&mut self, cell: &Cell, from: &Sender, answer: Answer) {
         let is_challenge = matches!(answer.code, 401 | 438) && answer.credential.is_none();
         if is_challenge || answer.method == Method::BINDING {
             return;
@@ -138,7 +139,7 @@ impl Worker {
         if !self.notices.refusals.take(self.now.mono_ms, REFUSALS_PER_SECOND, REFUSALS_PER_SECOND, 1) {
             return self.stats.notices_lost.add(1);
         }
-        let message = Message::parse(self.batch.message(slot, 0..len)).ok();
+        let message = Message::parse(self.batch.message(cell, 0..cell.len())).ok();
         let username = message.and_then(|message| message.get(attribute::USERNAME));
         let username = username.map(|name| String::from_utf8_lossy(name).into());
         let tuple = from.tuple;

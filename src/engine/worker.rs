@@ -4,17 +4,19 @@
 //! Everything a worker touches for a packet is its own; what it shares with others it reads
 //! without a lock, and writes only when allocations come and go.
 
-use super::batch::{Batch, Outgoing, SLOTS};
+use super::batch::{Batch, Cell, Outgoing};
 use super::clients::{Clients, TcpListener};
+use super::moderation::Moderation;
 use super::parcel::{Parcel, Post};
 use super::ports::{self, Owner, PortPool};
 use super::rate::RateShare;
 use super::relays::{RelayKey, Relays, WorkerPorts};
+use super::sending::Outbox;
 use super::steering::{Census, Notices};
-use super::sys::{self, ErrorOrigin, Fragmentation, QueuedError, SEND_MAX};
 use super::token::{self, Kind};
 use crate::bus::{Command, Notice, SessionId};
 use crate::stats::{Direction, WorkerStats};
+use crate::sys::{self, ErrorOrigin, Fragmentation, QueuedError};
 use crate::turn::request::method_name;
 use crate::turn::{
     AllocationId, ClientAddr, ClientId, DropReason, Event, FiveTuple, Framing, LinkId, Now, PeerAddr, RelayedAddr,
@@ -24,17 +26,19 @@ use crate::wire::attribute::IcmpError;
 use crossbeam_channel::Receiver;
 use mio::{Events, Poll, Token};
 use socket2::Socket;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Datagrams received from a listener at a time.
+/// Most datagrams received from a listener at a time.
 const LISTENER_BATCH: usize = 64;
-/// Datagrams received from a relayed address at a time. More than one tells whether the socket
-/// is empty without asking again.
+/// Least datagrams asked of a listener at a time.
+pub(super) const LISTENER_BATCH_MIN: usize = 8;
+/// Datagrams received at a time from a relayed address that was ready in the last round too; one
+/// from the others.
 const RELAY_BATCH: usize = 4;
 /// Events taken from one poll.
 const EVENTS: usize = 1024;
@@ -42,8 +46,6 @@ const EVENTS: usize = 1024;
 const PARCELS_PER_ROUND: usize = 256;
 /// Errors taken from one socket's error queue at a time.
 const ERRORS_PER_DRAIN: usize = 256;
-/// How often a send is tried again at once: errors that earlier ones met may still come in.
-const SEND_RETRIES: usize = 2;
 /// The longest a worker sleeps while it has something to look after, in milliseconds.
 const NAP_MAX_MS: u64 = 1_000;
 
@@ -51,6 +53,10 @@ const NAP_MAX_MS: u64 = 1_000;
 pub(super) struct UdpListener {
     pub socket: Socket,
     pub addr: SocketAddr,
+    /// Whether bursts leave as one message; false once the kernel has refused.
+    pub segmented: bool,
+    /// Datagrams to ask for at a time, by what came the last times.
+    pub wanted: usize,
 }
 
 /// Two clients' relayed addresses may also be reached through the network: development.
@@ -77,30 +83,15 @@ pub(super) struct Worker {
     pub options: Options,
     pub batch: Batch,
     pub outbox: Outbox,
+    pub moderation: Moderation,
+    /// Rounds so far.
+    pub round: u64,
+    /// Datagrams and frames of this round.
+    pub received: u64,
     /// Sources that may hold more than was read.
     pub again: Vec<Token>,
     pub now: Now,
     pub stopping: bool,
-}
-
-/// What this round sends, by the socket it leaves through.
-#[derive(Default)]
-pub(super) struct Outbox {
-    /// By UDP listener.
-    to_clients: Vec<Vec<Outgoing>>,
-    to_peers: Vec<Outgoing>,
-    /// The socket of each of `to_peers`.
-    peers_via: Vec<RelayKey>,
-}
-
-impl Outbox {
-    pub fn new(listeners: usize) -> Self {
-        Outbox {
-            to_clients: (0..listeners).map(|_| Vec::with_capacity(SLOTS)).collect(),
-            to_peers: Vec::with_capacity(SLOTS),
-            peers_via: Vec::with_capacity(SLOTS),
-        }
-    }
 }
 
 impl Worker {
@@ -117,7 +108,9 @@ impl Worker {
                     return;
                 }
             }
+            let woken = self.moderation.is_on().then(Instant::now);
             self.now = ports::now();
+            self.round += 1;
             // Those left over come after those that are new, so that one busy source can not
             // keep the others waiting.
             std::mem::swap(&mut self.again, &mut ready);
@@ -132,8 +125,20 @@ impl Worker {
             self.handle_mailbox();
             self.flush();
             self.stats.rounds.add(1);
+            if let Some(woken) = woken {
+                self.rest(woken);
+            }
         }
         self.close_all();
+    }
+
+    /// Lets thin traffic gather before the next round.
+    fn rest(&mut self, woken: Instant) {
+        let packets = std::mem::take(&mut self.received);
+        let rest = self.moderation.rest(woken, Instant::now(), packets);
+        if let Some(rest) = rest.filter(|_| self.again.is_empty()) {
+            std::thread::sleep(rest);
+        }
     }
 
     fn sleep(&self) -> Option<Duration> {
@@ -159,7 +164,7 @@ impl Worker {
                 if is_error {
                     self.drain_errors(key);
                 }
-                self.read_relay(token, key);
+                self.read_relay(key);
             }
             Kind::Tcp => self.accept(token, index as usize),
             Kind::Connection => self.handle_connection(token, index, generation),
@@ -170,22 +175,28 @@ impl Worker {
 
     fn read_listener(&mut self, token: Token, index: usize) {
         self.make_room(LISTENER_BATCH);
-        let Some(listener) = self.udp.get(index) else { return };
+        let Some(listener) = self.udp.get_mut(index) else { return };
         let (server, link) = (listener.addr, LinkId(index as u64));
-        match self.batch.recv(listener.socket.as_fd(), LISTENER_BATCH) {
+        let wanted = listener.wanted;
+        match self.batch.recv(listener.socket.as_fd(), wanted) {
             Ok(slots) => {
+                // Room for what will not come has its cost too.
+                listener.wanted = (slots.len() * 4).clamp(LISTENER_BATCH_MIN, LISTENER_BATCH);
+                self.received += slots.len() as u64;
                 self.stats.batches.observe(slots.len() as u64);
-                if slots.len() == LISTENER_BATCH {
+                if slots.len() == wanted {
                     self.again.push(token);
                 }
                 for slot in slots {
                     let Some(client) = self.batch.source(slot) else { continue };
-                    let Some(len) = self.batch.datagram_len(slot) else {
+                    let Some(cells) = self.batch.cells(slot) else {
                         self.stats.dropped(DropReason::Truncated);
                         continue;
                     };
                     let tuple = FiveTuple { client: ClientAddr(client), server, transport: Transport::Udp };
-                    self.handle_message(slot, len, &Sender { tuple, link });
+                    for cell in cells {
+                        self.handle_message(&cell, &Sender { tuple, link });
+                    }
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -194,8 +205,9 @@ impl Worker {
     }
 
     /// Judges a message that lies in a slot and does what the verdict says.
-    pub(super) fn handle_message(&mut self, slot: usize, len: usize, from: &Sender) {
-        let (message, answer_room) = self.batch.message_and_answer(slot, len);
+    pub(super) fn handle_message(&mut self, cell: &Cell, from: &Sender) {
+        self.make_answer_room();
+        let (message, answer_room) = self.batch.message_and_answer(cell);
         let mut ports = WorkerPorts {
             worker: self.number,
             pool: &self.pool,
@@ -205,16 +217,16 @@ impl Worker {
         match self.server.handle_client(self.now, from, message, &mut ports, answer_room) {
             Verdict::Drop(reason) => self.stats.dropped(reason),
             Verdict::ToPeer { via, peer, payload, dont_fragment } => {
-                self.relay_to_peer(slot, via, peer, payload, dont_fragment);
+                self.relay_to_peer(cell, via, peer, payload, dont_fragment);
             }
-            Verdict::ToRelay { via, from, to, payload } => self.relay_in_process(slot, via, from, to, payload),
-            Verdict::Reply { len: answer_len, answer } => {
+            Verdict::ToRelay { via, from, to, payload } => self.relay_in_process(cell, via, from, to, payload),
+            Verdict::Reply { len, answer } => {
                 self.stats.answered(answer);
                 if answer.code >= 400 {
-                    self.notify_refused(slot, len, from, answer);
+                    self.notify_refused(cell, from, answer);
                 }
                 tracing::trace!(method = method_name(answer.method), code = answer.code, client = %from.tuple.client, "answered");
-                let answer = self.batch.answer(slot, len, answer_len, from.tuple.client.0);
+                let answer = self.batch.answer(len, from.tuple.client.0);
                 self.reply(from.link, answer);
                 self.drain_events();
             }
@@ -229,14 +241,14 @@ impl Worker {
             Some(queue) => queue.push(answer),
             None => {
                 let Worker { clients, batch, .. } = self;
-                clients.queue(link, &[batch.bytes(&answer)], false);
+                clients.queue(link, &batch.pieces(&answer), false);
             }
         }
     }
 
     fn relay_to_peer(
         &mut self,
-        slot: usize,
+        cell: &Cell,
         via: AllocationId,
         peer: PeerAddr,
         payload: Range<usize>,
@@ -248,12 +260,11 @@ impl Worker {
         if !self.rate.take(self.now.mono_ms, Direction::ToPeer as usize, payload.len()) {
             return self.stats.dropped(DropReason::BandwidthTotal);
         }
-        let outgoing = self.batch.payload(slot, payload, peer.0);
-        if dont_fragment {
-            return self.send_unfragmented(key, outgoing);
+        let outgoing = self.batch.payload(cell, payload, peer.0);
+        match dont_fragment {
+            true => self.send_unfragmented(key, outgoing),
+            false => self.outbox.push_to_peer(key, outgoing),
         }
-        self.outbox.to_peers.push(outgoing);
-        self.outbox.peers_via.push(key);
     }
 
     /// Sends one datagram with DF, after those that wait.
@@ -277,7 +288,7 @@ impl Worker {
 
     fn relay_in_process(
         &mut self,
-        slot: usize,
+        cell: &Cell,
         via: AllocationId,
         from: RelayedAddr,
         to: RelayedAddr,
@@ -286,17 +297,17 @@ impl Worker {
         match self.pool.owner(to.0) {
             Some(Owner { worker, id }) if worker == self.number => {
                 self.stats.relayed(Direction::ToPeer, payload.len());
-                self.relay_from_peer(slot, id, PeerAddr(from.0), payload);
+                self.relay_from_peer(cell, id, PeerAddr(from.0), payload);
             }
             Some(Owner { worker, id }) => {
-                let bytes = self.batch.message(slot, payload);
+                let bytes = self.batch.message(cell, payload);
                 let len = bytes.len();
                 match self.post.send(worker, id, PeerAddr(from.0), bytes) {
                     Ok(()) => self.stats.relayed(Direction::ToPeer, len),
                     Err(_) => self.stats.dropped(DropReason::Backpressure),
                 }
             }
-            None if self.options.loopback_peers => self.relay_to_peer(slot, via, PeerAddr(to.0), payload, false),
+            None if self.options.loopback_peers => self.relay_to_peer(cell, via, PeerAddr(to.0), payload, false),
             None => self.stats.dropped(DropReason::SelfPortRefused),
         }
     }
@@ -305,8 +316,8 @@ impl Worker {
         for _ in 0..PARCELS_PER_ROUND {
             let Some(Parcel { to, from, bytes, sender }) = self.post.receive() else { return };
             self.make_room(1);
-            if let Some(slot) = self.batch.place(&bytes) {
-                self.relay_from_peer(slot, to, from, 0..bytes.len());
+            if let Some(cell) = self.batch.place(&bytes) {
+                self.relay_from_peer(&cell, to, from, 0..bytes.len());
             }
             self.post.give_back(sender, bytes);
         }
@@ -315,23 +326,27 @@ impl Worker {
 
     // --- From peers ---------------------------------------------------------------------------
 
-    fn read_relay(&mut self, token: Token, key: RelayKey) {
+    fn read_relay(&mut self, key: RelayKey) {
         self.make_room(RELAY_BATCH);
         // An error that an earlier datagram met is reported once in place of data.
         for _ in 0..2 {
-            let Some(relay) = self.relays.get(key) else { return };
+            let Some(relay) = self.relays.get_mut(key) else { return };
             let owner = relay.owner;
-            match self.batch.recv(relay.socket.as_fd(), RELAY_BATCH) {
+            // Reported in two rounds on end: packets come faster than one by one.
+            let wanted = if relay.read_in + 1 == self.round { RELAY_BATCH } else { 1 };
+            relay.read_in = self.round;
+            match self.batch.recv(relay.socket.as_fd(), wanted) {
                 Ok(slots) => {
+                    self.received += slots.len() as u64;
                     self.stats.batches.observe(slots.len() as u64);
-                    if slots.len() == RELAY_BATCH {
-                        self.again.push(token);
-                    }
                     for slot in slots {
                         let Some(peer) = self.batch.source(slot) else { continue };
-                        match self.batch.datagram_len(slot) {
-                            Some(len) => self.relay_from_peer(slot, owner, PeerAddr(peer), 0..len),
-                            None => self.stats.dropped(DropReason::Truncated),
+                        let Some(cells) = self.batch.cells(slot) else {
+                            self.stats.dropped(DropReason::Truncated);
+                            continue;
+                        };
+                        for cell in cells {
+                            self.relay_from_peer(&cell, owner, PeerAddr(peer), 0..cell.len());
                         }
                     }
                     return;
@@ -342,33 +357,33 @@ impl Worker {
                 }
             }
         }
-        self.again.push(token);
     }
 
     /// Judges a peer's bytes that lie in a slot and frames them for the client in place.
-    fn relay_from_peer(&mut self, slot: usize, via: AllocationId, peer: PeerAddr, payload: Range<usize>) {
+    fn relay_from_peer(&mut self, cell: &Cell, via: AllocationId, peer: PeerAddr, payload: Range<usize>) {
         match self.server.handle_peer(self.now, via, peer, payload.len()) {
-            Verdict::ToClient { client, framing, .. } => self.relay_to_client(slot, payload, client, framing),
+            Verdict::ToClient { client, framing, .. } => self.relay_to_client(cell, payload, client, framing),
             Verdict::Drop(reason) => self.stats.dropped(reason),
             _ => debug_assert!(false, "a peer's datagram goes to its client or nowhere"),
         }
     }
 
     #[inline]
-    fn relay_to_client(&mut self, slot: usize, payload: Range<usize>, client: ClientId, framing: Framing) {
+    fn relay_to_client(&mut self, cell: &Cell, payload: Range<usize>, client: ClientId, framing: Framing) {
         let len = payload.len();
         if !self.rate.take(self.now.mono_ms, Direction::ToClient as usize, len) {
             return self.stats.dropped(DropReason::BandwidthTotal);
         }
         let id = self.server.transaction_id();
-        let framed = self.batch.frame(slot, payload, framing, id, client.addr.0);
+        let framed = self.batch.frame(cell, payload, framing, id, client.addr.0);
         match self.outbox.to_clients.get_mut(client.link.0 as usize) {
             Some(queue) => queue.push(framed),
             None => {
-                let bytes = self.batch.bytes(&framed);
+                let [head, body, tail] = self.batch.pieces(&framed);
                 // ChannelData is padded on a stream; an indication is padded already.
-                let padding = &[0; 3][..crate::wire::padded(bytes.len()) - bytes.len()];
-                match self.clients.queue(client.link, &[bytes, padding], true) {
+                let framed_len = head.len() + body.len() + tail.len();
+                let padding = &[0; 3][..crate::wire::padded(framed_len) - framed_len];
+                match self.clients.queue(client.link, &[head, body, tail, padding], true) {
                     true => self.stats.relayed(Direction::ToClient, len),
                     false => self.stats.dropped(DropReason::Backpressure),
                 }
@@ -378,7 +393,7 @@ impl Worker {
 
     /// Takes what ICMP said about earlier datagrams and tells the client. Returns the MTU that
     /// the kernel itself refused one for: it does not say to which port that went.
-    fn drain_errors(&mut self, key: RelayKey) -> u32 {
+    pub(super) fn drain_errors(&mut self, key: RelayKey) -> u32 {
         let mut mtu = 0;
         for _ in 0..ERRORS_PER_DRAIN {
             let Some(relay) = self.relays.get(key) else { break };
@@ -391,7 +406,7 @@ impl Worker {
         mtu
     }
 
-    fn report(&mut self, key: RelayKey, peer: SocketAddr, error: IcmpError) {
+    pub(super) fn report(&mut self, key: RelayKey, peer: SocketAddr, error: IcmpError) {
         let Some(relay) = self.relays.get(key) else { return };
         let mut room = [0; 128];
         match self.server.handle_icmp(self.now, relay.owner, PeerAddr(peer), error, &mut room) {
@@ -412,106 +427,6 @@ impl Worker {
             None => {
                 self.clients.queue(client.link, &[bytes], false);
             }
-        }
-    }
-
-    // --- Sending ------------------------------------------------------------------------------
-
-    /// Makes sure that so many slots can be filled.
-    pub(super) fn make_room(&mut self, slots: usize) {
-        if self.batch.room() < slots {
-            self.flush();
-        }
-    }
-
-    /// Sends all that waits; the slots are free afterwards.
-    fn flush(&mut self) {
-        self.flush_to_peers();
-        for index in 0..self.udp.len() {
-            self.flush_to_clients(index);
-        }
-        self.flush_connections();
-        self.post.wake();
-        self.batch.reset();
-    }
-
-    fn flush_to_peers(&mut self) {
-        let outgoing = std::mem::take(&mut self.outbox.to_peers);
-        let via = std::mem::take(&mut self.outbox.peers_via);
-        let mut at = 0;
-        while at < outgoing.len() {
-            let run = via[at..].iter().take_while(|key| **key == via[at]).count();
-            self.send_run(via[at], &outgoing[at..at + run]);
-            at += run;
-        }
-        (self.outbox.to_peers, self.outbox.peers_via) = (outgoing, via);
-        self.outbox.to_peers.clear();
-        self.outbox.peers_via.clear();
-    }
-
-    /// Sends datagrams that leave through one relayed address.
-    fn send_run(&mut self, key: RelayKey, mut run: &[Outgoing]) {
-        let mut retries = SEND_RETRIES;
-        while let Some(first) = run.first() {
-            let Some(relay) = self.relays.get(key) else {
-                return run.iter().for_each(|_| self.stats.dropped(DropReason::NoAllocation));
-            };
-            match self.batch.send(relay.socket.as_fd(), &run[..run.len().min(SEND_MAX)]) {
-                Ok(sent) => {
-                    let (gone, rest) = run.split_at(sent);
-                    gone.iter().for_each(|out| self.count_sent(Direction::ToPeer, out));
-                    (run, retries) = (rest, SEND_RETRIES);
-                }
-                Err(error) if is_full(&error) => {
-                    return run.iter().for_each(|_| self.stats.dropped(DropReason::Backpressure));
-                }
-                // The error may be that of an earlier datagram to another peer. The failed call
-                // has taken it off the socket, so this one is tried again at once: to drain the
-                // error queue before that would put the next error in its place.
-                Err(_) if retries > 0 => retries -= 1,
-                Err(error) => {
-                    tracing::trace!(%error, peer = %first.to, "sending failed");
-                    self.stats.dropped(DropReason::SendFailed);
-                    let refused = first.to;
-                    (run, retries) = (&run[1..], SEND_RETRIES);
-                    let mtu = self.drain_errors(key);
-                    if error.raw_os_error() == Some(libc::EMSGSIZE) {
-                        self.report(key, refused, too_big(refused, mtu));
-                    }
-                }
-            }
-        }
-    }
-
-    fn flush_to_clients(&mut self, index: usize) {
-        let queue = std::mem::take(&mut self.outbox.to_clients[index]);
-        let socket = &self.udp[index].socket;
-        let mut rest = queue.as_slice();
-        while !rest.is_empty() {
-            match self.batch.send(socket.as_fd(), &rest[..rest.len().min(SEND_MAX)]) {
-                Ok(sent) => {
-                    let (gone, left) = rest.split_at(sent);
-                    gone.iter().for_each(|out| self.count_sent(Direction::ToClient, out));
-                    rest = left;
-                }
-                Err(error) if is_full(&error) => {
-                    rest.iter().for_each(|_| self.stats.dropped(DropReason::Backpressure));
-                    break;
-                }
-                Err(_) => {
-                    self.stats.dropped(DropReason::SendFailed);
-                    rest = &rest[1..];
-                }
-            }
-        }
-        self.outbox.to_clients[index] = queue;
-        self.outbox.to_clients[index].clear();
-    }
-
-    #[inline]
-    fn count_sent(&self, direction: Direction, out: &Outgoing) {
-        if let Some(bytes) = out.relayed {
-            self.stats.relayed(direction, bytes as usize);
         }
     }
 
@@ -576,19 +491,9 @@ impl Worker {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::WouldBlock || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
-}
-
 /// The error as ICMP told it (RFC 8656 §18.13).
 fn icmp_error(error: &QueuedError) -> IcmpError {
     let (kind, code) = error.icmp;
     let is_too_big = if error.peer.is_ipv4() { (kind, code) == (3, 4) } else { kind == 2 };
     IcmpError { kind, code, error_value: if is_too_big { error.mtu } else { 0 } }
-}
-
-/// What a router would say about a datagram that this host refused to send.
-fn too_big(peer: SocketAddr, mtu: u32) -> IcmpError {
-    let (kind, code) = if peer.is_ipv4() { (3, 4) } else { (2, 0) };
-    IcmpError { kind, code, error_value: mtu }
 }

@@ -154,20 +154,22 @@ impl Credentials {
         }
     }
 
-    /// Finds the key by which `verify` accepts the message of this name.
-    pub fn prove(
+    /// Finds the key by which `verify` accepts the message of this name, and hands on what that
+    /// gave.
+    pub fn prove<T>(
         &self,
         unix_s: u64,
         name: Name<'_>,
         algorithm: PasswordAlgorithm,
-        verify: impl Fn(&Key) -> bool,
-    ) -> Result<Proof, Refused> {
+        verify: impl Fn(&Key) -> Option<T>,
+    ) -> Result<(Proof, T), Refused> {
         let found = self.plain(name);
         let refused = match found.map(|name| (name, self.users.get(name))) {
-            Some((name, Some(keys))) => match self.user_key(keys, algorithm).filter(|key| verify(key)) {
-                Some(key) => return Ok(Proof { username: name.into(), key: key.clone(), expires_unix_s: None }),
-                None => return Err(Refused::Password),
-            },
+            Some((name, Some(keys))) => {
+                let key = self.user_key(keys, algorithm).ok_or(Refused::Password)?;
+                let verified = verify(key).ok_or(Refused::Password)?;
+                return Ok((Proof { username: name.into(), key: key.clone(), expires_unix_s: None }, verified));
+            }
             Some((name, None)) => match self.expiry(name, unix_s) {
                 Ok(expires) => return self.prove_limited(name, expires, algorithm, verify),
                 Err(refused) => refused,
@@ -186,17 +188,17 @@ impl Credentials {
         }
     }
 
-    fn prove_limited(
+    fn prove_limited<T>(
         &self,
         name: &[u8],
         expires: u64,
         algorithm: PasswordAlgorithm,
-        verify: impl Fn(&Key) -> bool,
-    ) -> Result<Proof, Refused> {
+        verify: impl Fn(&Key) -> Option<T>,
+    ) -> Result<(Proof, T), Refused> {
         for secret in &self.secrets {
             let key = Key::derive(algorithm, name, self.realm.as_bytes(), &secret.password(name));
-            if verify(&key) {
-                return Ok(Proof { username: name.into(), key, expires_unix_s: Some(expires) });
+            if let Some(verified) = verify(&key) {
+                return Ok((Proof { username: name.into(), key, expires_unix_s: Some(expires) }, verified));
             }
         }
         Err(Refused::Password)
@@ -279,7 +281,8 @@ mod tests {
     /// Proves a name against the key that `password` would give.
     fn prove(credentials: &Credentials, name: &str, password: &[u8]) -> Result<Proof, Refused> {
         let right = Key::derive(PasswordAlgorithm::Md5, name.as_bytes(), b"example.org", password);
-        credentials.prove(NOW, Name::Plain(name.as_bytes()), PasswordAlgorithm::Md5, |key| *key == right)
+        let verify = |key: &Key| (*key == right).then_some(());
+        credentials.prove(NOW, Name::Plain(name.as_bytes()), PasswordAlgorithm::Md5, verify).map(|(proof, ())| proof)
     }
 
     #[test]
@@ -334,7 +337,7 @@ mod tests {
         let hash = integrity::userhash(b"alice", b"example.org");
         assert_eq!(credentials.plain(Name::Hash(&hash)), Some(&b"alice"[..]));
         assert_eq!(credentials.plain(Name::Hash(&[0; 32])), None);
-        let proved = credentials.prove(NOW, Name::Plain(b"old"), PasswordAlgorithm::Sha256, |_| true);
+        let proved = credentials.prove(NOW, Name::Plain(b"old"), PasswordAlgorithm::Sha256, |_| Some(()));
         assert_eq!(proved.unwrap_err(), Refused::Password);
     }
 

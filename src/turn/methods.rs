@@ -99,7 +99,7 @@ impl Server {
         let allocation = Allocation {
             tuple,
             link: request.from.link,
-            key: granted.signing.as_ref().map(|(_, key)| (granted.algorithm, key.clone())),
+            key: granted.proof.as_ref().map(|proof| (granted.algorithm, proof.key.clone())),
             account,
             transaction: request.message.transaction_id(),
             relays: pair.map(|opened| opened.map(|o| Relay { relayed: o.relayed, until_ms })),

@@ -5,7 +5,7 @@
 //! and since a nonce names its time, the one it was made with is known.
 
 use super::{FiveTuple, Now};
-use crate::wire::integrity;
+use crate::wire::integrity::{self, MacKind, Signer};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::net::{IpAddr, SocketAddr};
@@ -78,32 +78,66 @@ impl Nonce {
     }
 }
 
-/// Makes a nonce for this source.
-pub fn mint(config: &Config, now: Now, tuple: &FiveTuple) -> Nonce {
-    let mut nonce = Nonce { bytes: [0; NONCE_LEN_MAX], len: 0 };
-    if config.has_prefix() {
-        nonce.bytes[..COOKIE.len()].copy_from_slice(COOKIE);
-        let features = [config.features(), 0, 0];
-        encode(&features, &mut nonce.bytes[COOKIE.len()..PREFIX_LEN]);
-        nonce.len = PREFIX_LEN;
-    }
-    let time_s = (now.mono_ms / 1000) as u32;
-    let mut body = [0; TIME_LEN + TAG_LEN];
-    body[..TIME_LEN].copy_from_slice(&time_s.to_be_bytes());
-    body[TIME_LEN..].copy_from_slice(&tag(config, time_s, tuple));
-    encode(&body, &mut nonce.bytes[nonce.len..nonce.len + BODY_LEN]);
-    nonce.len += BODY_LEN;
-    nonce
+/// Makes and judges the nonces of one server, and keeps the day's key at hand.
+#[derive(Clone, Debug)]
+pub struct Mint {
+    config: Config,
+    day: u64,
+    key: Signer,
 }
 
-/// Judges a nonce that came from this source. A nonce whose cookie or feature bits were edited
-/// is one we never made (RFC 8489 §9.2.1).
-pub fn judge(config: &Config, now: Now, tuple: &FiveTuple, nonce: &[u8]) -> Judgement {
-    if read_time(config, tuple, nonce).is_some_and(|time_s| in_time(config, now, time_s)) {
-        Judgement::Valid
-    } else {
-        Judgement::Stale
+impl Mint {
+    /// A mint that works by this configuration.
+    pub fn new(config: &Config) -> Self {
+        Mint { config: config.clone(), day: 0, key: key_of_day(config, 0) }
     }
+
+    /// Makes a nonce for this source.
+    pub fn mint(&mut self, now: Now, tuple: &FiveTuple) -> Nonce {
+        let mut nonce = Nonce { bytes: [0; NONCE_LEN_MAX], len: 0 };
+        if self.config.has_prefix() {
+            nonce.bytes[..COOKIE.len()].copy_from_slice(COOKIE);
+            let features = [self.config.features(), 0, 0];
+            encode(&features, &mut nonce.bytes[COOKIE.len()..PREFIX_LEN]);
+            nonce.len = PREFIX_LEN;
+        }
+        let time_s = (now.mono_ms / 1000) as u32;
+        let mut body = [0; TIME_LEN + TAG_LEN];
+        body[..TIME_LEN].copy_from_slice(&time_s.to_be_bytes());
+        body[TIME_LEN..].copy_from_slice(&self.tag(time_s, tuple));
+        encode(&body, &mut nonce.bytes[nonce.len..nonce.len + BODY_LEN]);
+        nonce.len += BODY_LEN;
+        nonce
+    }
+
+    /// Judges a nonce that came from this source. A nonce whose cookie or feature bits were
+    /// edited is one we never made (RFC 8489 §9.2.1).
+    pub fn judge(&mut self, now: Now, tuple: &FiveTuple, nonce: &[u8]) -> Judgement {
+        // The time is no secret, and one that is over is not worth a key.
+        let claim = read(&self.config, nonce).filter(|&(time_s, _)| in_time(&self.config, now, time_s));
+        match claim {
+            Some((time_s, claimed)) if integrity::same(&self.tag(time_s, tuple), &claimed) => Judgement::Valid,
+            _ => Judgement::Stale,
+        }
+    }
+
+    fn tag(&mut self, time_s: u32, tuple: &FiveTuple) -> [u8; TAG_LEN] {
+        let day = u64::from(time_s) / KEY_LIFETIME_S;
+        if day != self.day {
+            (self.day, self.key) = (day, key_of_day(&self.config, day));
+        }
+        let (client, server) = (address(tuple.client.0), address(tuple.server));
+        let rest = [self.config.features(), tuple.transport as u8];
+        let mac = self.key.mac(&[&time_s.to_be_bytes(), &client, &server, &rest]);
+        let mut tag = [0; TAG_LEN];
+        tag.copy_from_slice(&mac[..TAG_LEN]);
+        tag
+    }
+}
+
+/// Makes a nonce for this source, from the key up.
+pub fn mint(config: &Config, now: Now, tuple: &FiveTuple) -> Nonce {
+    Mint::new(config).mint(now, tuple)
 }
 
 /// Whether the nonce announces password algorithms: its cookie's first feature bit
@@ -121,7 +155,8 @@ fn in_time(config: &Config, now: Now, time_s: u32) -> bool {
     now_s.checked_sub(time_s).is_some_and(|age| age <= config.lifetime_s.min(LIFETIME_MAX_S))
 }
 
-fn read_time(config: &Config, tuple: &FiveTuple, nonce: &[u8]) -> Option<u32> {
+/// The time a nonce names, and its tag; `None` for one of another form.
+fn read(config: &Config, nonce: &[u8]) -> Option<(u32, [u8; TAG_LEN])> {
     let body = if config.has_prefix() {
         let mut features = [0; 4];
         encode(&[config.features(), 0, 0], &mut features);
@@ -134,19 +169,12 @@ fn read_time(config: &Config, tuple: &FiveTuple, nonce: &[u8]) -> Option<u32> {
         return None;
     }
     let (time, claimed) = raw.split_first_chunk::<TIME_LEN>()?;
-    let time_s = u32::from_be_bytes(*time);
-    integrity::same(&tag(config, time_s, tuple), claimed).then_some(time_s)
+    Some((u32::from_be_bytes(*time), claimed.try_into().ok()?))
 }
 
-fn tag(config: &Config, time_s: u32, tuple: &FiveTuple) -> [u8; TAG_LEN] {
-    let day = u64::from(time_s) / KEY_LIFETIME_S;
+fn key_of_day(config: &Config, day: u64) -> Signer {
     let key = integrity::hmac_sha256(&config.key, &[b"turnpike nonce", &day.to_be_bytes()]);
-    let (client, server) = (address(tuple.client.0), address(tuple.server));
-    let rest = [config.features(), tuple.transport as u8];
-    let mac = integrity::hmac_sha256(&key, &[&time_s.to_be_bytes(), &client, &server, &rest]);
-    let mut tag = [0; TAG_LEN];
-    tag.copy_from_slice(&mac[..TAG_LEN]);
-    tag
+    Signer::new(MacKind::Sha256, &key)
 }
 
 fn address(addr: SocketAddr) -> [u8; 18] {
@@ -181,6 +209,10 @@ mod tests {
 
     fn at(s: u64) -> Now {
         Now { mono_ms: s * 1000, unix_s: 0 }
+    }
+
+    fn judge(config: &Config, now: Now, tuple: &FiveTuple, nonce: &[u8]) -> Judgement {
+        Mint::new(config).judge(now, tuple, nonce)
     }
 
     #[test]
@@ -229,5 +261,19 @@ mod tests {
         let config = Config::default();
         let nonce = mint(&config, at(86_399), &tuple(1));
         assert_eq!(judge(&config, at(86_401), &tuple(1), nonce.as_bytes()), Judgement::Valid);
+    }
+
+    #[test]
+    fn a_mint_judges_on_either_side_of_midnight_whatever_it_did_before() {
+        let config = Config::default();
+        let mut one = Mint::new(&config);
+        let (late, early) = (one.mint(at(86_399), &tuple(1)), one.mint(at(86_400), &tuple(2)));
+        assert_eq!(late.as_bytes(), mint(&config, at(86_399), &tuple(1)).as_bytes());
+        assert_eq!(early.as_bytes(), mint(&config, at(86_400), &tuple(2)).as_bytes());
+        for _ in 0..2 {
+            assert_eq!(one.judge(at(86_401), &tuple(1), late.as_bytes()), Judgement::Valid);
+            assert_eq!(one.judge(at(86_401), &tuple(2), early.as_bytes()), Judgement::Valid);
+        }
+        assert_eq!(one.judge(at(86_401), &tuple(1), early.as_bytes()), Judgement::Stale);
     }
 }

@@ -6,10 +6,10 @@
 
 use super::allocation::Allocation;
 use super::auth::{Name, Proof, Refused};
-use super::nonce::{self, Judgement};
+use super::nonce::{self, Judgement, Mint};
 use super::{AllocationId, Answer, Config, DropReason, Now, PeerAddr, Ports, Sender, Server, Verdict};
 use crate::wire::attribute::{self, Family, PasswordAlgorithm};
-use crate::wire::integrity::{Key, MacKind};
+use crate::wire::integrity::{Key, MacKind, Signer};
 use crate::wire::stun::{Class, Message, Method, Overflow, Writer};
 
 /// Longest USERNAME, REALM or NONCE that is read, in bytes (RFC 8489 §14.3, §14.9, §14.10).
@@ -175,8 +175,8 @@ pub(super) struct Granted {
     /// `None` for the allocation's own user, whose key was at hand, and for the anonymous.
     pub proof: Option<Proof>,
     pub algorithm: PasswordAlgorithm,
-    /// How answers are signed; `None` without credentials.
-    pub signing: Option<(MacKind, Key)>,
+    /// Signs the answer; `None` without credentials.
+    signer: Option<Signer>,
     /// The name is the one that made the allocation on the 5-tuple.
     pub is_owner: bool,
 }
@@ -248,7 +248,8 @@ impl Server {
         let granted = match row.access {
             Access::Anyone => Ok(None),
             Access::Credential => {
-                authenticate(&self.config, &request, held.and_then(|id| self.table.get(id))).map(Some)
+                let held = held.and_then(|id| self.table.get(id));
+                authenticate(&self.config, &mut self.nonces, &request, held).map(Some)
             }
         };
         let verified = held.is_some() || matches!(granted, Ok(Some(_))) || from.tuple.transport.is_stream();
@@ -257,23 +258,26 @@ impl Server {
         {
             return Verdict::Drop(DropReason::Unverified);
         }
-        let (outcome, signing) = match granted {
+        let (outcome, signer) = match granted {
             Err(refusal) => (Err(refusal), None),
             Ok(granted) => {
                 let granted = granted.unwrap_or(Granted {
                     proof: None,
                     algorithm: PasswordAlgorithm::Md5,
-                    signing: None,
+                    signer: None,
                     is_owner: false,
                 });
                 let mut writer = Writer::new(out, Class::Success, row.method, message.transaction_id());
                 let outcome = self.obey(row, &request, &granted, ports, &mut writer);
-                (outcome.map(|()| writer.finish().map_err(|_| Overflow)), granted.signing)
+                (outcome.map(|()| writer.finish().map_err(|_| Overflow)), granted.signer)
             }
         };
         let (len, code, credential) = match outcome {
-            Ok(len) => (len.and_then(|len| seal(out, len, &signing, message)), 0, None),
-            Err(refusal) => (refuse(&self.config, &request, refusal, &signing, out), refusal.code, refusal.credential),
+            Ok(len) => (len.and_then(|len| seal(out, len, &signer, message)), 0, None),
+            Err(refusal) => {
+                let len = refuse(&self.config, &mut self.nonces, &request, refusal, &signer, out);
+                (len, refusal.code, refusal.credential)
+            }
         };
         match len {
             Ok(len) => Verdict::Reply { len, answer: Answer { method: row.method, code, credential } },
@@ -330,12 +334,17 @@ impl Server {
 }
 
 /// RFC 8489 §9.2.4, in its order.
-fn authenticate(config: &Config, request: &Request<'_>, held: Option<&Allocation>) -> Result<Granted, Refusal> {
+fn authenticate(
+    config: &Config,
+    nonces: &mut Mint,
+    request: &Request<'_>,
+    held: Option<&Allocation>,
+) -> Result<Granted, Refusal> {
     let message = request.message;
     if !message.has_integrity() {
         if config.auth.anonymous {
             let is_owner = held.is_some_and(|allocation| allocation.key.is_none());
-            return Ok(Granted { proof: None, algorithm: PasswordAlgorithm::Md5, signing: None, is_owner });
+            return Ok(Granted { proof: None, algorithm: PasswordAlgorithm::Md5, signer: None, is_owner });
         }
         return Err(Refusal::challenge(401));
     }
@@ -357,22 +366,28 @@ fn authenticate(config: &Config, request: &Request<'_>, held: Option<&Allocation
     // The allocation's own user needs no look-up, and no expiry is judged again (the REST
     // draft: expiry concerns Allocate only).
     let known = held.and_then(|a| a.key.as_ref()).filter(|(made_by, _)| is_owner && *made_by == algorithm);
-    let (proof, key) = match known {
-        Some((_, key)) if message.verify_integrity(key) => (None, key.clone()),
-        Some(_) => return Err(Refusal::credential(Refused::Password)),
+    let answering = |verified: Signer, key: &Key| match verified.kind() == response_mac {
+        true => verified,
+        false => Signer::new(response_mac, key.as_bytes()),
+    };
+    let (proof, signer) = match known {
+        Some((_, key)) => match message.verified_by(key) {
+            Some(verified) => (None, answering(verified, key)),
+            None => return Err(Refusal::credential(Refused::Password)),
+        },
         None => {
-            let verify = |key: &Key| message.verify_integrity(key);
-            let proof = config.auth.prove(request.now.unix_s, name, algorithm, verify);
-            let proof = proof.map_err(Refusal::credential)?;
-            let key = proof.key.clone();
-            (Some(proof), key)
+            let verify = |key: &Key| message.verified_by(key);
+            let proved = config.auth.prove(request.now.unix_s, name, algorithm, verify);
+            let (proof, verified) = proved.map_err(Refusal::credential)?;
+            let signer = answering(verified, &proof.key);
+            (Some(proof), signer)
         }
     };
-    let stale = nonce::judge(&config.nonce, request.now, &request.from.tuple, nonce) == Judgement::Stale;
+    let stale = nonces.judge(request.now, &request.from.tuple, nonce) == Judgement::Stale;
     if stale && !(is_owner && is_retransmission(request, held)) {
         return Err(Refusal::challenge(438));
     }
-    Ok(Granted { proof, algorithm, signing: Some((response_mac, key)), is_owner })
+    Ok(Granted { proof, algorithm, signer: Some(signer), is_owner })
 }
 
 /// The key's algorithm and the kind of integrity the answer bears (RFC 8489 §9.2.4).
@@ -398,15 +413,10 @@ pub(super) fn is_retransmission(request: &Request<'_>, held: Option<&Allocation>
 }
 
 /// Signs a message of `len` bytes that lies in `out`, and answers FINGERPRINT in kind.
-fn seal(
-    out: &mut [u8],
-    len: usize,
-    signing: &Option<(MacKind, Key)>,
-    request: &Message<'_>,
-) -> Result<usize, Overflow> {
+fn seal(out: &mut [u8], len: usize, signer: &Option<Signer>, request: &Message<'_>) -> Result<usize, Overflow> {
     let mut writer = Writer::resume(out, len);
-    if let Some((kind, key)) = signing {
-        writer.push_integrity(*kind, key);
+    if let Some(signer) = signer {
+        writer.sign(signer);
     }
     if request.has_fingerprint() {
         writer.push_fingerprint();
@@ -418,9 +428,10 @@ fn seal(
 /// short as it can be.
 fn refuse(
     config: &Config,
+    nonces: &mut Mint,
     request: &Request<'_>,
     refusal: Refusal,
-    signing: &Option<(MacKind, Key)>,
+    signer: &Option<Signer>,
     out: &mut [u8],
 ) -> Result<usize, Overflow> {
     let message = request.message;
@@ -429,7 +440,7 @@ fn refuse(
     match refusal.detail {
         Detail::None => {}
         Detail::Challenge => {
-            let nonce = nonce::mint(&config.nonce, request.now, &request.from.tuple);
+            let nonce = nonces.mint(request.now, &request.from.tuple);
             writer.push(attribute::REALM, config.realm.as_bytes()).push(attribute::NONCE, nonce.as_bytes());
             if config.nonce.rfc8489 {
                 writer.push(attribute::PASSWORD_ALGORITHMS, &PasswordAlgorithm::OFFER);
@@ -447,7 +458,7 @@ fn refuse(
         }
     }
     let len = writer.finish()?;
-    seal(out, len, signing, message)
+    seal(out, len, signer, message)
 }
 
 /// The families a Refresh concerns.

@@ -5,6 +5,7 @@
 
 use super::allocation::{Allocation, STATE_VERSION, State, Table};
 use super::expiry::Wheel;
+use super::nonce::Mint;
 use super::policy::{self, Reach};
 use super::quota::Unverified;
 use super::{
@@ -41,6 +42,7 @@ pub struct Server {
     pub(super) table: Table,
     pub(super) wheel: Wheel,
     pub(super) unverified: Unverified,
+    pub(super) nonces: Mint,
     pub(super) finished: Finished,
     events: VecDeque<Event>,
     next_transaction: u128,
@@ -51,12 +53,13 @@ impl Server {
     /// A server without allocations. `seed` keys its hashes and transaction ids; a random one
     /// in production, a chosen one in tests.
     pub fn new(config: Arc<Config>, now: Now, seed: u64) -> Self {
-        let finished = Finished::new(&config.nonce.key);
+        let (nonces, finished) = (Mint::new(&config.nonce), Finished::new(&config.nonce.key));
         Server {
             config,
             table: Table::new(seed),
             wheel: Wheel::new(now.mono_ms),
             unverified: Unverified::new(seed.rotate_left(17) ^ 0x9E37_79B9_7F4A_7C15),
+            nonces,
             finished,
             events: VecDeque::new(),
             next_transaction: u128::from(seed) << 32,
@@ -71,6 +74,7 @@ impl Server {
 
     /// Replaces the configuration. Permissions and channels that its policy forbids end now.
     pub fn configure(&mut self, now: Now, config: Arc<Config>) {
+        self.nonces = Mint::new(&config.nonce);
         self.config = config;
         let policy = &self.config.policy;
         for (id, allocation) in self.table.iter() {
@@ -459,7 +463,7 @@ fn honours_dont_fragment(from: &Sender, peer: PeerAddr) -> bool {
 pub(super) struct Finished {
     /// Until when each key is remembered, oldest first.
     order: VecDeque<(u64, u64)>,
-    keys: HashSet<u64>,
+    keys: HashSet<u64, FixedState>,
     hash: FixedState,
 }
 
@@ -467,7 +471,8 @@ impl Finished {
     /// Keyed by the nonce key, which the process that takes over has too.
     fn new(key: &[u8; 32]) -> Self {
         let seed = key.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Finished { order: VecDeque::new(), keys: HashSet::new(), hash: FixedState::with_seed(seed) }
+        let hash = FixedState::with_seed(seed);
+        Finished { order: VecDeque::new(), keys: HashSet::with_hasher(hash.clone()), hash }
     }
 
     fn add(&mut self, now: Now, tuple: &FiveTuple, transaction: TransactionId) {

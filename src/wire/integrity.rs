@@ -7,7 +7,10 @@ use super::attribute::{self, PasswordAlgorithm};
 use super::stun::{ATTRIBUTE_HEADER_LEN, HEADER_LEN};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::KeyInit;
+use hmac::block_api::HmacCore;
+use hmac::digest::block_api::{Buffer, BufferKindUser, FixedOutputCore, UpdateCore};
+use hmac::digest::block_buffer::Eager;
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -108,11 +111,10 @@ pub const REST_PASSWORD_LEN: usize = 28;
 
 /// The password of a time-limited credential: base64(HMAC-SHA1(secret, username)).
 pub fn rest_password(secret: &[u8], username: &[u8]) -> [u8; REST_PASSWORD_LEN] {
-    let mut mac = Hmac::<Sha1>::new_from_slice(secret).expect("HMAC takes a key of any length");
-    mac.update(username);
+    let mac = Signer::new(MacKind::Sha1, secret).mac(&[username]);
     let mut out = [0; REST_PASSWORD_LEN];
     let len = STANDARD
-        .encode_slice(mac.finalize().into_bytes(), &mut out)
+        .encode_slice(&mac[..MacKind::Sha1.len()], &mut out)
         .expect("28 characters hold the base64 of 20 bytes");
     debug_assert_eq!(len, REST_PASSWORD_LEN);
     out
@@ -120,11 +122,7 @@ pub fn rest_password(secret: &[u8], username: &[u8]) -> [u8; REST_PASSWORD_LEN] 
 
 /// HMAC-SHA256 over several pieces, for values only the server itself reads.
 pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
+    Signer::new(MacKind::Sha256, key).mac(parts)
 }
 
 /// Compares secrets without telling by time where they differ.
@@ -164,36 +162,81 @@ impl MacKind {
     }
 }
 
-/// The MAC of a message whose integrity attribute begins at `at`: over everything before it,
-/// with the header's length set to the attribute's end (RFC 8489 §14.5, §14.6).
-pub(super) fn mac(message: &[u8], at: usize, kind: MacKind, key: &Key) -> [u8; 32] {
-    fn run<M: Mac + KeyInit>(key: &Key, parts: [&[u8]; 3]) -> [u8; 32] {
-        let mut mac = <M as KeyInit>::new_from_slice(key.as_bytes()).expect("HMAC takes a key of any length");
-        for part in parts {
-            mac.update(part);
+/// A key made ready for MACs of one kind: what depends on the key alone is computed once.
+#[derive(Clone)]
+pub struct Signer(Keyed);
+
+#[derive(Clone)]
+enum Keyed {
+    Sha1(HmacCore<Sha1>),
+    Sha256(HmacCore<Sha256>),
+}
+
+impl Signer {
+    /// A signer with a key of any length.
+    pub fn new(kind: MacKind, key: &[u8]) -> Self {
+        fn keyed<M: KeyInit>(key: &[u8]) -> M {
+            M::new_from_slice(key).expect("HMAC takes a key of any length")
         }
-        let tag = mac.finalize().into_bytes();
-        let mut out = [0; 32];
-        out[..tag.len()].copy_from_slice(&tag);
-        out
+        Signer(match kind {
+            MacKind::Sha1 => Keyed::Sha1(keyed(key)),
+            MacKind::Sha256 => Keyed::Sha256(keyed(key)),
+        })
     }
-    let end = at + ATTRIBUTE_HEADER_LEN + kind.len();
-    let length = ((end - HEADER_LEN) as u16).to_be_bytes();
-    let parts = [&message[..2], &length[..], &message[4..at]];
-    match kind {
-        MacKind::Sha1 => run::<Hmac<Sha1>>(key, parts),
-        MacKind::Sha256 => run::<Hmac<Sha256>>(key, parts),
+
+    /// The kind of its MACs.
+    pub const fn kind(&self) -> MacKind {
+        match self.0 {
+            Keyed::Sha1(_) => MacKind::Sha1,
+            Keyed::Sha256(_) => MacKind::Sha256,
+        }
+    }
+
+    /// The MAC over several pieces; bytes beyond the kind's length are zero.
+    pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        fn run<C>(mut core: C, parts: &[&[u8]]) -> [u8; 32]
+        where
+            C: UpdateCore + FixedOutputCore + BufferKindUser<BufferKind = Eager>,
+        {
+            let mut buffer = Buffer::<C>::default();
+            for part in parts {
+                buffer.digest_blocks(part, |blocks| core.update_blocks(blocks));
+            }
+            let mut tag = Default::default();
+            core.finalize_fixed_core(&mut buffer, &mut tag);
+            let mut out = [0; 32];
+            out[..tag.len()].copy_from_slice(&tag);
+            out
+        }
+        match &self.0 {
+            Keyed::Sha1(core) => run(core.clone(), parts),
+            Keyed::Sha256(core) => run(core.clone(), parts),
+        }
+    }
+
+    /// The MAC of a message whose integrity attribute begins at `at`: over everything before
+    /// it, with the header's length set to the attribute's end (RFC 8489 §14.5, §14.6).
+    pub(super) fn mac_of_message(&self, message: &[u8], at: usize) -> [u8; 32] {
+        let end = at + ATTRIBUTE_HEADER_LEN + self.kind().len();
+        let length = ((end - HEADER_LEN) as u16).to_be_bytes();
+        self.mac(&[&message[..2], &length, &message[4..at]])
+    }
+
+    /// Whether the integrity attribute at `at`, of this signer's kind, is right.
+    pub(super) fn verify(&self, message: &[u8], at: usize) -> bool {
+        let len = usize::from(u16::from_be_bytes([message[at + 2], message[at + 3]]));
+        if len != self.kind().len() {
+            return false;
+        }
+        let claimed = &message[at + ATTRIBUTE_HEADER_LEN..][..len];
+        same(&self.mac_of_message(message, at)[..len], claimed)
     }
 }
 
-/// Whether the integrity attribute at `at` is right for this key.
-pub(super) fn verify(message: &[u8], at: usize, kind: MacKind, key: &Key) -> bool {
-    let len = usize::from(u16::from_be_bytes([message[at + 2], message[at + 3]]));
-    if len != kind.len() {
-        return false;
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signer({:?})", self.kind())
     }
-    let claimed = &message[at + ATTRIBUTE_HEADER_LEN..][..len];
-    same(&mac(message, at, kind, key)[..len], claimed)
 }
 
 /// FINGERPRINT's value for an attribute at `at`: CRC-32 of what precedes it, with the header's

@@ -1,7 +1,7 @@
 //! STUN messages (RFC 8489 §5, §14): a checked view in, a writer into a borrowed slice out.
 
 use super::attribute::{self, ADDRESS_LEN_MAX};
-use super::integrity::{self, Key, MacKind};
+use super::integrity::{self, Key, MacKind, Signer};
 use super::{ParseError, padded};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -212,12 +212,18 @@ impl<'a> Message<'a> {
     /// False without one, and for a truncated MESSAGE-INTEGRITY-SHA256, which TURN does not
     /// allow (RFC 8489 §14.6).
     pub fn verify_integrity(&self, key: &Key) -> bool {
+        self.verified_by(key).is_some()
+    }
+
+    /// As [`Message::verify_integrity`]; gives the key made ready to sign an answer.
+    pub fn verified_by(&self, key: &Key) -> Option<Signer> {
         let (at, kind) = match (self.sha256_at, self.sha1_at) {
             (Some(at), _) => (at, MacKind::Sha256),
             (None, Some(at)) => (at, MacKind::Sha1),
-            (None, None) => return false,
+            (None, None) => return None,
         };
-        integrity::verify(self.bytes, at, kind, key)
+        let signer = Signer::new(kind, key.as_bytes());
+        signer.verify(self.bytes, at).then_some(signer)
     }
 
     /// Whether the message carried a (correct) FINGERPRINT.
@@ -336,11 +342,16 @@ impl<'a> Writer<'a> {
 
     /// Appends the integrity attribute of this kind over all that was written.
     pub fn push_integrity(&mut self, kind: MacKind, key: &Key) -> &mut Self {
+        self.sign(&Signer::new(kind, key.as_bytes()))
+    }
+
+    /// As [`Writer::push_integrity`], by a key that is ready.
+    pub fn sign(&mut self, signer: &Signer) -> &mut Self {
         let at = self.len;
-        let (attr, len) = (kind.attribute(), kind.len());
+        let (attr, len) = (signer.kind().attribute(), signer.kind().len());
         self.push(attr, &[0; 32][..len]);
         if !self.overflow {
-            let mac = integrity::mac(self.out, at, kind, key);
+            let mac = signer.mac_of_message(self.out, at);
             self.out[at + ATTRIBUTE_HEADER_LEN..][..len].copy_from_slice(&mac[..len]);
         }
         self

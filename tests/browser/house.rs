@@ -67,6 +67,7 @@ fn relay(ports: &Stretch) -> Engine {
         listen,
         tls: Some(certificate::server()),
         relay: RelayConfig { ports: ports.relay(), addresses: Vec::new(), external: Vec::new() },
+        moderation_max: std::time::Duration::ZERO,
         limits: Limits::default(),
         turn: turn::Config {
             realm: REALM.into(),

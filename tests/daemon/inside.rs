@@ -51,6 +51,7 @@ impl Inside {
             listen: listen.collect(),
             tls: Some(certificate::server()),
             relay: RelayConfig { ports: ports.relay(), addresses: Vec::new(), external: wish.external },
+            moderation_max: std::time::Duration::ZERO,
             limits: Limits::default(),
             turn: turn::Config {
                 realm: REALM.into(),

@@ -203,6 +203,7 @@ fn relay(ports: &Stretch) -> Engine {
             .into(),
         tls: None,
         relay: RelayConfig { ports: ports.relay(), addresses: Vec::new(), external: Vec::new() },
+        moderation_max: std::time::Duration::ZERO,
         limits: Limits::default(),
         turn: turn::Config {
             realm: REALM.into(),

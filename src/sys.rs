@@ -13,6 +13,12 @@ use std::ptr;
 
 /// Messages of one `sendmmsg`.
 pub const SEND_MAX: usize = 128;
+/// Pieces of memory that one `sendmmsg` gathers.
+const VECTORS_MAX: usize = 1024;
+/// Datagrams that leave as one message: what every kernel with UDP_SEGMENT takes.
+const SEGMENTS_MAX: usize = 64;
+/// Bytes that leave as one message: an IPv6 packet without jumbograms, headers left out.
+const TRAIN_MAX: usize = 65_000;
 
 /// A socket address as the kernel reads and writes it.
 #[repr(C)]
@@ -78,12 +84,45 @@ impl Name {
     }
 }
 
+/// An ancillary message that says how long the segments of a message are: 16 bits when it is
+/// sent, 32 when it is received, at the same place.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct SegmentLen {
+    header: libc::cmsghdr,
+    value: [u8; 8],
+}
+
+impl SegmentLen {
+    fn empty() -> Self {
+        // SAFETY: a plain C struct of integers; zero is a valid value.
+        unsafe { mem::zeroed() }
+    }
+
+    fn set(&mut self, len: u16) {
+        self.header.cmsg_len = mem::size_of::<libc::cmsghdr>() + mem::size_of::<u16>();
+        self.header.cmsg_level = libc::SOL_UDP;
+        self.header.cmsg_type = libc::UDP_SEGMENT;
+        self.value[..2].copy_from_slice(&len.to_ne_bytes());
+    }
+
+    fn get(&self) -> Option<usize> {
+        let is_gro = (self.header.cmsg_level, self.header.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO);
+        let value = i32::from_ne_bytes([self.value[0], self.value[1], self.value[2], self.value[3]]);
+        usize::try_from(value).ok().filter(|&len| is_gro && len > 0)
+    }
+}
+
 /// Receives datagrams into equal slots of one buffer, many a system call.
+///
+/// On a socket with [`enable_gro`] a slot may hold several datagrams of one sender, one behind
+/// the other: all as long as the first, but for the last, which may be shorter.
 pub struct Receiver {
     bytes: Box<[u8]>,
     stride: usize,
     headroom: usize,
     capacity: usize,
+    controls: Box<[SegmentLen]>,
     names: Box<[Name]>,
     headers: Box<[libc::mmsghdr]>,
     vectors: Box<[libc::iovec]>,
@@ -101,6 +140,7 @@ impl Receiver {
             stride,
             headroom,
             capacity,
+            controls: vec![SegmentLen::empty(); slots].into_boxed_slice(),
             names: vec![Name::empty(); slots].into_boxed_slice(),
             headers: vec![header; slots].into_boxed_slice(),
             vectors: vec![vector; slots].into_boxed_slice(),
@@ -113,9 +153,11 @@ impl Receiver {
         let slots = first..first + count;
         let base = self.bytes.as_mut_ptr();
         let names = &mut self.names[slots.clone()];
+        let controls = &mut self.controls[slots.clone()];
         let vectors = &mut self.vectors[slots.clone()];
         let headers = &mut self.headers[slots];
-        for (i, ((header, vector), name)) in headers.iter_mut().zip(vectors).zip(names).enumerate() {
+        let rooms = vectors.iter_mut().zip(names.iter_mut()).zip(controls.iter_mut());
+        for (i, (header, ((vector, name), control))) in headers.iter_mut().zip(rooms).enumerate() {
             // SAFETY: `first + count` slots exist (the slices above would have panicked), so
             // the slot's headroom lies inside `bytes`.
             let at = unsafe { base.add((first + i) * self.stride + self.headroom) };
@@ -124,10 +166,13 @@ impl Receiver {
             header.msg_hdr.msg_namelen = NAME_LEN;
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = ptr::from_mut(control).cast();
+            header.msg_hdr.msg_controllen = mem::size_of::<SegmentLen>();
             header.msg_hdr.msg_flags = 0;
         }
-        // SAFETY: each header points at one name and one vector that live in `self` for the
-        // call, and each vector at `capacity` writable bytes of a slot no other vector covers.
+        // SAFETY: each header points at one name, one vector and one control that live in `self`
+        // for the call, and each vector at `capacity` writable bytes of a slot no other vector
+        // covers.
         let received = unsafe {
             libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as u32, libc::MSG_DONTWAIT, ptr::null_mut())
         };
@@ -139,6 +184,15 @@ impl Receiver {
     pub fn datagram_len(&self, slot: usize) -> Option<usize> {
         let header = &self.headers[slot];
         (header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0).then_some((header.msg_len as usize).min(self.capacity))
+    }
+
+    /// Bytes of each datagram in a slot; the last may be shorter. As long as all of it when
+    /// there is one.
+    #[inline]
+    pub fn segment_len(&self, slot: usize) -> usize {
+        let header = &self.headers[slot];
+        let one = header.msg_len as usize;
+        if header.msg_hdr.msg_controllen == 0 { one } else { self.controls[slot].get().unwrap_or(one) }
     }
 
     /// Where the datagram in a slot came from.
@@ -160,11 +214,45 @@ impl Receiver {
     }
 }
 
+/// A datagram to send, in up to three pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Where it goes; `None` on a connected socket.
+    pub to: Option<SocketAddr>,
+    /// Its bytes; empty pieces are left out.
+    pub parts: [&'a [u8]; 3],
+}
+
+/// A message that is being put together: datagrams to one place, all of one length but for the
+/// last.
+#[derive(Clone, Copy, Default)]
+struct Train {
+    to: Option<SocketAddr>,
+    segment: usize,
+    len: usize,
+    segments: usize,
+    is_closed: bool,
+}
+
+impl Train {
+    #[inline]
+    fn takes(&self, to: Option<SocketAddr>, len: usize) -> bool {
+        !self.is_closed
+            && (1..=self.segment).contains(&len)
+            && self.segments < SEGMENTS_MAX
+            && self.len + len <= TRAIN_MAX
+            && self.to == to
+    }
+}
+
 /// Sends datagrams, many a system call.
 pub struct Transmitter {
     names: Box<[Name]>,
+    controls: Box<[SegmentLen]>,
     vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
+    /// Datagrams in each message.
+    counts: Box<[usize]>,
 }
 
 impl Transmitter {
@@ -174,37 +262,125 @@ impl Transmitter {
         let (header, vector) = unsafe { (mem::zeroed::<libc::mmsghdr>(), mem::zeroed::<libc::iovec>()) };
         Transmitter {
             names: vec![Name::empty(); SEND_MAX].into_boxed_slice(),
-            vectors: vec![vector; SEND_MAX].into_boxed_slice(),
+            controls: vec![SegmentLen::empty(); SEND_MAX].into_boxed_slice(),
+            vectors: vec![vector; VECTORS_MAX].into_boxed_slice(),
             headers: vec![header; SEND_MAX].into_boxed_slice(),
+            counts: vec![0; SEND_MAX].into_boxed_slice(),
         }
     }
 
-    /// Sends the first [`SEND_MAX`] of these messages without waiting and returns how many
-    /// went. An error is that of the first message; later ones show at the next call.
+    /// Sends the first of these datagrams, as many as one call takes, without waiting, and
+    /// returns how many went. An error is that of the first message; later ones show at the
+    /// next call.
+    ///
+    /// When `segmented`, a run of datagrams of one length to one place leaves as one message
+    /// that the kernel or the network card takes apart (UDP_SEGMENT). It is refused as a whole
+    /// where they do not fit the link's MTU or the card has no checksum offload: see
+    /// [`refuses_segments`].
+    #[inline]
     pub fn send<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
-        messages: impl Iterator<Item = (&'a [u8], SocketAddr)>,
+        segmented: bool,
+        datagrams: impl Iterator<Item = Datagram<'a>>,
     ) -> io::Result<usize> {
-        let mut count = 0;
-        for (bytes, to) in messages.take(SEND_MAX) {
-            let header = &mut self.headers[count].msg_hdr;
-            header.msg_namelen = self.names[count].set(to);
-            header.msg_name = ptr::from_mut(&mut self.names[count]).cast();
-            self.vectors[count] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-            header.msg_iov = &mut self.vectors[count];
-            header.msg_iovlen = 1;
-            count += 1;
+        let (mut messages, mut vectors) = (0, 0);
+        let mut train = Train::default();
+        for Datagram { to, parts } in datagrams {
+            if vectors + parts.len() > VECTORS_MAX {
+                break;
+            }
+            let len = parts.iter().map(|part| part.len()).sum();
+            if !(segmented && messages > 0 && train.takes(to, len)) {
+                if messages == SEND_MAX {
+                    break;
+                }
+                train = Train { to, segment: len, ..Train::default() };
+                self.begin_message(messages, vectors, to);
+                messages += 1;
+            }
+            let header = &mut self.headers[messages - 1].msg_hdr;
+            for part in parts.into_iter().filter(|part| !part.is_empty()) {
+                self.vectors[vectors] = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
+                header.msg_iovlen += 1;
+                vectors += 1;
+            }
+            train.len += len;
+            train.segments += 1;
+            train.is_closed = len < train.segment;
+            self.counts[messages - 1] = train.segments;
+            if train.segments == 2 {
+                let control = &mut self.controls[messages - 1];
+                control.set(train.segment as u16);
+                header.msg_control = ptr::from_mut(control).cast();
+                header.msg_controllen = mem::size_of::<SegmentLen>();
+            }
         }
-        if count == 0 {
+        if messages == 0 {
             return Ok(0);
         }
-        // SAFETY: the first `count` headers point at names and vectors of `self` and at slices
-        // that outlive the call ('a); the kernel only reads them.
-        let sent =
-            unsafe { libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), count as u32, libc::MSG_DONTWAIT) };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+        if messages == 1 && self.headers[0].msg_hdr.msg_iovlen == 1 {
+            return self.send_one(socket);
+        }
+        // SAFETY: the first `messages` headers point at names, controls and vectors of `self`,
+        // each vector at a slice that outlives the call ('a); the kernel only reads them.
+        let sent = unsafe {
+            libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), messages as u32, libc::MSG_DONTWAIT)
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(self.counts[..sent as usize].iter().sum()) }
     }
+
+    /// Sends the first message, of one piece: thin traffic leaves one by one, and this call is
+    /// the cheaper one then.
+    #[inline]
+    fn send_one(&self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let (header, piece) = (&self.headers[0].msg_hdr, &self.vectors[0]);
+        let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT);
+        // SAFETY: the caller has just filled header, name and vector, and the vector's slice
+        // outlives its call; the kernel only reads them.
+        let sent = unsafe {
+            libc::sendto(fd, piece.iov_base, piece.iov_len, flags, header.msg_name.cast(), header.msg_namelen)
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(1) }
+    }
+
+    #[inline]
+    fn begin_message(&mut self, message: usize, vector: usize, to: Option<SocketAddr>) {
+        let header = &mut self.headers[message].msg_hdr;
+        match to {
+            Some(to) => {
+                header.msg_namelen = self.names[message].set(to);
+                header.msg_name = ptr::from_mut(&mut self.names[message]).cast();
+            }
+            None => (header.msg_name, header.msg_namelen) = (ptr::null_mut(), 0),
+        }
+        header.msg_iov = &mut self.vectors[vector];
+        header.msg_iovlen = 0;
+        header.msg_control = ptr::null_mut();
+        header.msg_controllen = 0;
+    }
+}
+
+/// Whether an error of [`Transmitter::send`] may be that of a message of several datagrams, so
+/// that they are worth sending one by one.
+pub fn refuses_segments(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP))
+}
+
+/// Asks the kernel to hand over datagrams of one sender together (UDP_GRO). Kernels before 5.0
+/// refuse: then they come one by one.
+pub fn enable_gro(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
+}
+
+/// Has an epoll instance report under `token` whenever there is something to read, again and
+/// again until it is read. mio registers edges only, after which a socket has to be read until
+/// it is empty: one more system call a packet where packets come one by one.
+pub fn watch_level(epoll: &impl AsRawFd, socket: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+    // SAFETY: the event lives for the call; a wrong descriptor is an error of the kernel's.
+    let result = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &mut event) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// An error a socket's earlier datagram met, from the error queue.
@@ -400,8 +576,8 @@ mod tests {
         let (a, b) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let to = b.local_addr().unwrap();
         let texts: [&[u8]; 3] = [b"one", b"", b"longer than the slot"];
-        let sent = Transmitter::new().send(a.as_fd(), texts.iter().map(|t| (*t, to))).unwrap();
-        assert_eq!(sent, 3);
+        let datagrams = texts.iter().map(|text| Datagram { to: Some(to), parts: [text, b"", b""] });
+        assert_eq!(Transmitter::new().send(a.as_fd(), true, datagrams).unwrap(), 3);
         let mut receiver = Receiver::new(4, 32, 8, 16);
         assert_eq!(receiver.recv(b.as_fd(), 1, 3).unwrap(), 3);
         assert_eq!(receiver.source(1), Some(a.local_addr().unwrap()));
@@ -409,6 +585,44 @@ mod tests {
         assert_eq!((receiver.datagram_len(2), receiver.datagram_len(3)), (Some(0), None));
         let empty = receiver.recv(b.as_fd(), 0, 4).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_run_of_one_length_travels_as_one_message_and_comes_apart() {
+        let (a, b) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        enable_gro(b.as_fd()).unwrap();
+        let to = Some(b.local_addr().unwrap());
+        // Three of six bytes and a shorter one are a train; the longer one is not of it.
+        let parts: [[&[u8]; 3]; 5] = [
+            [b"h1", b"one", b"."],
+            [b"h2", b"two", b"."],
+            [b"h3", b"six", b"."],
+            [b"", b"end", b""],
+            [b"head", b"alone", b""],
+        ];
+        let datagrams = parts.iter().map(|&parts| Datagram { to, parts });
+        assert_eq!(Transmitter::new().send(a.as_fd(), true, datagrams.clone()).unwrap(), 5);
+        let mut receiver = Receiver::new(8, 128, 0, 128);
+        assert_eq!(receiver.recv(b.as_fd(), 0, 8).unwrap(), 2);
+        assert_eq!((receiver.datagram_len(0), receiver.segment_len(0)), (Some(21), 6));
+        assert_eq!(&receiver.slot(0)[..21], b"h1one.h2two.h3six.end");
+        assert_eq!((receiver.datagram_len(1), receiver.segment_len(1)), (Some(9), 9));
+        assert_eq!(Transmitter::new().send(a.as_fd(), false, datagrams).unwrap(), 5);
+        assert_eq!(receiver.recv(b.as_fd(), 0, 8).unwrap(), 5);
+        assert!((0..5).all(|slot| receiver.datagram_len(slot) == Some(receiver.segment_len(slot))));
+    }
+
+    #[test]
+    fn a_train_that_can_not_be_segmented_is_refused_and_says_so() {
+        let (a, b) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        // Without a checksum there is nothing a card could finish.
+        set_option(a.as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
+        let to = Some(b.local_addr().unwrap());
+        let train = || std::iter::repeat_n(Datagram { to, parts: [b"x", b"", b""] }, 2);
+        let refused = Transmitter::new().send(a.as_fd(), true, train()).unwrap_err();
+        assert!(refuses_segments(&refused), "{refused}");
+        assert_eq!(Transmitter::new().send(a.as_fd(), false, train()).unwrap(), 2);
+        assert!(!refuses_segments(&io::Error::from_raw_os_error(libc::ENOBUFS)));
     }
 
     #[test]
