@@ -65,15 +65,19 @@ impl Service {
     pub fn start(plan: Plan, more: Vec<Bind>, open: bool) -> Result<Service, Unstarted> {
         let (ask, wishes) = crossbeam_channel::unbounded();
         Signals::hear(ask.clone()).map_err(Unstarted::Relay)?;
-        let engine = engine::spawn(plan.engine).map_err(Unstarted::Relay)?;
-        let workers = engine.workers();
+        let mut engine = engine::spawn(plan.engine).map_err(Unstarted::Relay)?;
         let live = Live { open, ..plan.plane.live(engine.listening()) };
         let live = Arc::new(ArcSwap::from_pointee(live));
         let draining = Arc::new(AtomicBool::new(false));
         let binds: Vec<Bind> = plan.plane.binds.iter().cloned().chain(more).collect();
-        let plane = match binds.is_empty() && plan.plane.admin_socket.is_none() {
-            true => None,
-            false => {
+        let has_plane = !binds.is_empty() || plan.plane.admin_socket.is_some();
+        if !has_plane {
+            engine.ignore_notices();
+        }
+        let workers = engine.workers();
+        let plane = match has_plane {
+            false => None,
+            true => {
                 let config = http::Config {
                     binds,
                     admin_socket: plan.plane.admin_socket.clone(),

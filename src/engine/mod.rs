@@ -147,7 +147,8 @@ pub struct Engine {
     mailboxes: Vec<Mailbox>,
     threads: Vec<JoinHandle<()>>,
     stats: Vec<Arc<WorkerStats>>,
-    notices: Receiver<Notice>,
+    /// `None` when nobody will read them.
+    notices: Option<Receiver<Notice>>,
     /// What the workers were given, of which every later configuration keeps a part.
     base: Shared,
     /// Files the process may have open.
@@ -165,13 +166,18 @@ impl Engine {
         &self.stats
     }
 
+    /// Gives up what the workers tell: without a reader it would only fill its queue.
+    pub fn ignore_notices(&mut self) {
+        self.notices = None;
+    }
+
     /// The workers, for those who steer or watch them.
     pub fn workers(&self) -> Workers {
         let listening = self.listening.iter().map(|listen| (listen.protocol.name(), listen.addr));
         Workers {
             mailboxes: self.mailboxes.clone(),
             stats: self.stats.clone(),
-            notices: self.notices.clone(),
+            notices: self.notices.clone().unwrap_or_else(crossbeam_channel::never),
             listening: listening.collect(),
         }
     }
@@ -197,7 +203,7 @@ impl Engine {
         let wakers = wakers.collect::<io::Result<Vec<_>>>()?;
         let mut seats = Vec::with_capacity(shares.len());
         let (notices, read) = bus::notices();
-        self.notices = read;
+        self.notices = Some(read);
         for ((poll, share), post) in polls.into_iter().zip(shares).zip(Post::network(&wakers)) {
             register(&poll, &share)?;
             let number = seats.len();
@@ -318,7 +324,7 @@ pub fn spawn(mut config: Config) -> io::Result<Engine> {
         mailboxes: Vec::new(),
         threads: Vec::new(),
         stats: Vec::new(),
-        notices: crossbeam_channel::never(),
+        notices: None,
         base: shared.clone(),
         files,
     };

@@ -35,6 +35,8 @@ use std::time::{Duration, Instant};
 
 /// Most datagrams received from a listener at a time.
 const LISTENER_BATCH: usize = 64;
+/// Datagrams after which a listener is asked for fewer super-packets.
+const DATAGRAMS_PER_READ: u64 = 256;
 /// Least datagrams asked of a listener at a time.
 pub(super) const LISTENER_BATCH_MIN: usize = 8;
 /// Datagrams received at a time from a relayed address that was ready in the last round too; one
@@ -180,13 +182,11 @@ impl Worker {
         let wanted = listener.wanted;
         match self.batch.recv(listener.socket.as_fd(), wanted) {
             Ok(slots) => {
-                // Room for what will not come has its cost too.
-                listener.wanted = (slots.len() * 4).clamp(LISTENER_BATCH_MIN, LISTENER_BATCH);
-                self.received += slots.len() as u64;
-                self.stats.batches.observe(slots.len() as u64);
-                if slots.len() == wanted {
+                let received = slots.len();
+                if received == wanted {
                     self.again.push(token);
                 }
+                let before = self.received;
                 for slot in slots {
                     let Some(client) = self.batch.source(slot) else { continue };
                     let Some(cells) = self.batch.cells(slot) else {
@@ -195,9 +195,16 @@ impl Worker {
                     };
                     let tuple = FiveTuple { client: ClientAddr(client), server, transport: Transport::Udp };
                     for cell in cells {
+                        self.received += 1;
                         self.handle_message(&cell, &Sender { tuple, link });
                     }
                 }
+                let datagrams = self.received - before;
+                self.stats.batches.observe(datagrams);
+                // Room for what will not come has its cost; and of super-packets, each of many
+                // datagrams, the others must not have to wait for too many.
+                let wanted = if datagrams > DATAGRAMS_PER_READ { LISTENER_BATCH_MIN } else { received * 4 };
+                self.udp[index].wanted = wanted.clamp(LISTENER_BATCH_MIN, LISTENER_BATCH);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => tracing::debug!(%error, listener = %server, "receiving failed"),
@@ -337,8 +344,7 @@ impl Worker {
             relay.read_in = self.round;
             match self.batch.recv(relay.socket.as_fd(), wanted) {
                 Ok(slots) => {
-                    self.received += slots.len() as u64;
-                    self.stats.batches.observe(slots.len() as u64);
+                    let before = self.received;
                     for slot in slots {
                         let Some(peer) = self.batch.source(slot) else { continue };
                         let Some(cells) = self.batch.cells(slot) else {
@@ -346,9 +352,11 @@ impl Worker {
                             continue;
                         };
                         for cell in cells {
+                            self.received += 1;
                             self.relay_from_peer(&cell, owner, PeerAddr(peer), 0..cell.len());
                         }
                     }
+                    self.stats.batches.observe(self.received - before);
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
