@@ -1,7 +1,7 @@
 //! What the core costs by itself, without a kernel: `cargo bench --bench core`.
 //!
-//! Parsing and writing of `wire`, the verdicts of `turn` over 1000 allocations, and the expiry
-//! wheel over 5000 keys. Figures are times on one core with warm caches.
+//! Parsing, writing and signing of `wire`, the verdicts of `turn` over 1000 allocations, nonces,
+//! and the expiry wheel over 5000 keys. Figures are times on one core with warm caches.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -9,9 +9,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use turnpike::turn::auth::Credentials;
 use turnpike::turn::expiry::Wheel;
+use turnpike::turn::nonce::{self, Judgement, Mint};
 use turnpike::turn::{
     AllocationId, ClientAddr, Config, FiveTuple, LinkId, Now, Opened, PeerAddr, PortAsk, PortError, Ports, RelayedAddr,
-    Sender, Server, Transport, Verdict, nonce,
+    Sender, Server, Transport, Verdict,
 };
 use turnpike::wire::attribute::{self, PasswordAlgorithm};
 use turnpike::wire::channel::{self, ChannelData, ChannelNumber, ChannelRange};
@@ -110,6 +111,16 @@ fn wire(c: &mut Criterion) {
             Writer::new(&mut out, Class::Success, Method::REFRESH, black_box(ID))
                 .push(attribute::LIFETIME, &600u32.to_be_bytes())
                 .push_integrity(MacKind::Sha1, &md5)
+                .finish()
+        });
+    });
+    let parsed = Message::parse(&refresh).expect("our own message");
+    group.bench_function("verify_and_answer_sha1", |b| {
+        b.iter(|| {
+            let signer = parsed.verified_by(black_box(&md5)).expect("our own key");
+            Writer::new(&mut out, Class::Success, Method::REFRESH, black_box(ID))
+                .push(attribute::LIFETIME, &600u32.to_be_bytes())
+                .sign(&signer)
                 .finish()
         });
     });
@@ -284,6 +295,17 @@ fn requests(c: &mut Criterion) {
     group.finish();
 }
 
+fn nonces(c: &mut Criterion) {
+    let mut mint = Mint::new(&nonce::Config::default());
+    let tuple = House::sender(1).tuple;
+    let nonce = mint.mint(NOW, &tuple);
+    assert_eq!(mint.judge(NOW, &tuple, nonce.as_bytes()), Judgement::Valid);
+    let mut group = c.benchmark_group("nonce");
+    group.bench_function("mint", |b| b.iter(|| mint.mint(NOW, black_box(&tuple))));
+    group.bench_function("judge", |b| b.iter(|| mint.judge(NOW, &tuple, black_box(nonce.as_bytes()))));
+    group.finish();
+}
+
 fn expiry(c: &mut Criterion) {
     let full = || {
         let mut wheel = Wheel::new(0);
@@ -304,5 +326,5 @@ fn expiry(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, wire, relayed, requests, expiry);
+criterion_group!(benches, wire, relayed, requests, nonces, expiry);
 criterion_main!(benches);

@@ -65,6 +65,9 @@ impl Channels {
         let until_ms = now_ms + CHANNEL_MS;
         // A dead binding of either half makes room for the new pair.
         self.list.retain(|c| now_ms < c.until_ms && c.number != number);
+        if self.list.is_empty() {
+            self.list.reserve_exact(1); // most allocations have one, and a list grows by fours
+        }
         let at = self.list.partition_point(|c| c.peer < peer);
         self.list.insert(at, Channel { number, peer, until_ms, own });
         self.index();

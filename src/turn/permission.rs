@@ -44,7 +44,12 @@ impl Permissions {
         let until_ms = now_ms + PERMISSION_MS;
         match self.0.binary_search_by_key(&peer, |p| p.peer) {
             Ok(at) => self.0[at].until_ms = until_ms,
-            Err(at) => self.0.insert(at, Permission { peer, until_ms }),
+            Err(at) => {
+                if self.0.is_empty() {
+                    self.0.reserve_exact(1); // most allocations have one, and a list grows by fours
+                }
+                self.0.insert(at, Permission { peer, until_ms });
+            }
         }
         until_ms
     }
