@@ -83,6 +83,30 @@ impl Iterator for Cells {
     }
 }
 
+/// How much to ask of a socket at a time: one datagram, and more when it is ready again in the
+/// very next round. To ask for what has not come yet costs a part of a system call, and the first
+/// packet waits for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Appetite {
+    round: u64,
+    wanted: usize,
+}
+
+impl Appetite {
+    /// Slots to ask for in this round, `max` at most.
+    #[inline]
+    pub fn ask(&mut self, round: u64, max: usize) -> usize {
+        self.wanted = if self.round + 1 == round { (self.wanted * 4).clamp(1, max) } else { 1 };
+        self.round = round;
+        self.wanted
+    }
+
+    /// Asks for less again: each slot brought many datagrams.
+    pub fn curb(&mut self) {
+        self.wanted = 2;
+    }
+}
+
 /// Something that waits to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing {
@@ -312,17 +336,28 @@ mod tests {
 
     const TO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 
-    fn ranges(len: usize, segment: usize) -> Vec<Range<usize>> {
+    fn ranges(len: usize, segment: usize) -> Vec<(usize, usize)> {
         let cells = Cells { slot: 0, len, segment, next: 0 };
-        cells.map(|cell| cell.message.start - HEADROOM..cell.message.end - HEADROOM).collect()
+        cells.map(|cell| (cell.message.start - HEADROOM, cell.message.end - HEADROOM)).collect()
     }
 
     #[test]
     fn a_slot_comes_apart_into_its_datagrams() {
-        assert_eq!(ranges(0, 0), [0..0], "an empty datagram is one");
-        assert_eq!(ranges(5, 5), [0..5]);
-        assert_eq!(ranges(10, 5), [0..5, 5..10]);
-        assert_eq!(ranges(11, 5), [0..5, 5..10, 10..11]);
+        assert_eq!(ranges(0, 0), [(0, 0)], "an empty datagram is one");
+        assert_eq!(ranges(5, 5), [(0, 5)]);
+        assert_eq!(ranges(10, 5), [(0, 5), (5, 10)]);
+        assert_eq!(ranges(11, 5), [(0, 5), (5, 10), (10, 11)]);
+    }
+
+    #[test]
+    fn more_is_asked_of_a_socket_that_is_ready_again_at_once() {
+        let mut appetite = Appetite::default();
+        assert_eq!(Appetite::default().ask(1, 64), 1, "also in the first round of all");
+        let asked: Vec<_> = [5, 6, 7, 8, 9, 11].map(|round| appetite.ask(round, 64)).into();
+        assert_eq!(asked, [1, 4, 16, 64, 64, 1]);
+        assert_eq!((appetite.ask(12, 64), appetite.ask(13, 64)), (4, 16));
+        appetite.curb();
+        assert_eq!(appetite.ask(14, 64), 8);
     }
 
     #[test]

@@ -1,10 +1,7 @@
 //! The TCP and TLS clients of one worker: accepting, framing, deadlines.
 
 use super::socket;
-use super::stream::{
-    Connection, FIRST_MESSAGE_MS, FRAME_MS, Filled, Flushed, HANDSHAKE_MS, HTTP_HEAD_MAX, HTTP_PAGE, IDLE_MS,
-    INPUT_MAX, Speech,
-};
+use super::stream::{Connection, FRAME_MS, Filled, Flushed, HANDSHAKE_MS, HTTP_HEAD_MAX, HTTP_PAGE, Scratch, Speech};
 use super::token::{self, GENERATION_MASK, Kind};
 use super::worker::Worker;
 use crate::turn::expiry::Wheel;
@@ -23,8 +20,6 @@ use std::sync::Arc;
 
 /// Connections accepted from one listener in one round.
 const ACCEPTS_PER_ROUND: usize = 64;
-/// Reads from one connection in one round.
-const READS_PER_ROUND: usize = 4;
 /// Connections of one worker that have not shown what they speak or finished their handshake.
 const UNREADY_MAX: usize = 200;
 /// Those of one source address (/32, /56).
@@ -44,6 +39,8 @@ pub(super) struct TcpListener {
 struct Slot {
     generation: u32,
     connection: Option<Connection>,
+    /// When the wheel comes to it.
+    look_ms: Option<u64>,
 }
 
 /// The connections of one worker.
@@ -57,8 +54,8 @@ pub(super) struct Clients {
     dirty: Vec<u32>,
     /// Output buffers that wait for a connection.
     spare: Vec<Vec<u8>>,
-    /// Where a connection's input is read to: a partial frame and what follows it.
-    scratch: Vec<u8>,
+    /// Where a connection's input is read to.
+    scratch: Scratch,
     unready: HashMap<u128, usize>,
     unready_total: usize,
     /// Until when nothing is accepted.
@@ -82,7 +79,7 @@ impl Clients {
             wheel: Wheel::new(now.mono_ms),
             dirty: Vec::new(),
             spare: Vec::new(),
-            scratch: vec![0; INPUT_MAX],
+            scratch: Scratch::new(),
             unready: HashMap::new(),
             unready_total: 0,
             rest_until_ms: 0,
@@ -123,12 +120,33 @@ impl Clients {
         queued
     }
 
-    fn mark_dirty(&mut self, index: u32) {
-        if let Some(connection) = self.slots.get_mut(index as usize).and_then(|slot| slot.connection.as_mut())
+    /// Has a connection flushed at the round's end, if it has something to send.
+    fn mark_dirty(&mut self, index: u32, generation: u32) {
+        if let Some(connection) = self.get_mut(index, generation)
+            && connection.has_output()
             && !std::mem::replace(&mut connection.dirty, true)
         {
             self.dirty.push(index);
         }
+    }
+
+    /// Has a connection looked at when its next deadline may have come. One that the wheel comes
+    /// to earlier anyway stays where it is: deadlines move with every frame, the wheel does not.
+    fn watch(&mut self, index: u32, at_ms: u64) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        if slot.look_ms.is_none_or(|look_ms| at_ms < look_ms) {
+            slot.look_ms = Some(at_ms);
+            self.wheel.arm(index, at_ms);
+        }
+    }
+
+    /// The next connection whose time to be looked at has come.
+    fn next_look(&mut self, now_ms: u64) -> Option<u32> {
+        let index = self.wheel.pop(now_ms)?;
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.look_ms = None;
+        }
+        Some(index)
     }
 
     fn admit(&mut self, source: IpAddr) -> bool {
@@ -162,8 +180,26 @@ impl Clients {
             self.slots.push(Slot::default());
         }
         self.slots[index as usize].connection = Some(connection);
-        self.wheel.arm(index, now.mono_ms + HANDSHAKE_MS);
+        self.watch(index, now.mono_ms + HANDSHAKE_MS);
         Ok(())
+    }
+
+    /// Reads once from a connection, and counts it as ready once it speaks in the clear or its
+    /// handshake is done.
+    fn fill(&mut self, scratch: &mut Scratch, index: u32, generation: u32, now: Now) -> Filled {
+        let Clients { slots, tls, .. } = self;
+        let slot = slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
+        let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else { return Filled::Closed };
+        if !connection.wants_input() {
+            return Filled::Blocked;
+        }
+        let filled = connection.fill(scratch, tls.as_ref());
+        if connection.ready_ms.is_none() && !connection.is_unready() {
+            connection.ready_ms = Some(now.mono_ms);
+            let source = connection.tuple.client.ip();
+            self.settle(source);
+        }
+        filled
     }
 
     fn flush(&mut self, index: u32) {
@@ -177,6 +213,7 @@ impl Clients {
         let slot = self.slots.get_mut(index as usize)?;
         let mut connection = slot.connection.take()?;
         slot.generation = (slot.generation + 1) & GENERATION_MASK;
+        slot.look_ms = None;
         self.free.push(index);
         self.wheel.disarm(index);
         if connection.ready_ms.is_none() {
@@ -244,76 +281,36 @@ impl Worker {
         taken
     }
 
-    pub(super) fn handle_connection(&mut self, token: Token, index: u32, generation: u32) {
-        if self.clients.get_mut(index, generation).is_none() {
-            return;
+    /// Reads once from a connection and handles what came. `ended` says that the poll has told
+    /// of its end.
+    pub(super) fn handle_connection(&mut self, token: Token, index: u32, generation: u32, ended: bool) {
+        let Some(connection) = self.clients.get_mut(index, generation) else { return };
+        connection.ended |= ended;
+        connection.blocked = false; // the event may be one of writing
+        let mut scratch = std::mem::take(&mut self.clients.scratch);
+        let filled = self.read_connection(&mut scratch, index, generation);
+        self.clients.scratch = scratch;
+        match filled {
+            Filled::Bytes { more: true, .. } => self.again.push(token),
+            Filled::Bytes { .. } | Filled::Blocked => {}
+            Filled::Closed => return self.disconnect(index, generation),
         }
-        let mut open = true;
-        for read in 0.. {
-            if read == READS_PER_ROUND {
-                self.again.push(token);
-                break;
-            }
-            match self.read_connection(index, generation) {
-                Filled::Bytes(_) => {}
-                Filled::Blocked => break,
-                Filled::Closed => {
-                    open = false;
-                    break;
-                }
-            }
-        }
-        if open {
-            // The event may be one of writing, and a handshake has something to write.
-            self.clients.mark_dirty(index);
-        } else {
-            self.disconnect(index, generation);
-        }
+        self.clients.mark_dirty(index, generation);
     }
 
     /// One read and the frames it completes.
-    fn read_connection(&mut self, index: u32, generation: u32) -> Filled {
-        let mut scratch = std::mem::take(&mut self.clients.scratch);
-        let filled = self.read_into(&mut scratch, index, generation);
-        self.clients.scratch = scratch;
-        filled
-    }
-
-    fn read_into(&mut self, scratch: &mut [u8], index: u32, generation: u32) -> Filled {
-        let tls = self.clients.tls.clone();
-        let Some(connection) = self.clients.get_mut(index, generation) else { return Filled::Closed };
-        if !connection.wants_input() {
-            return Filled::Blocked;
-        }
-        let kept = connection.partial.len();
-        scratch[..kept].copy_from_slice(&connection.partial);
-        let filled = connection.fill(&mut scratch[kept..], tls.as_ref());
-        self.note_readiness(index, generation);
-        let Filled::Bytes(new) = filled else { return filled };
-        let bytes = &scratch[..kept + new];
-        let Some(connection) = self.clients.get_mut(index, generation) else { return Filled::Closed };
-        if connection.speech == Speech::Unknown {
-            connection.speech = if bytes[0].is_ascii_uppercase() { Speech::Http } else { Speech::Stun };
-        }
-        let used = match connection.speech {
-            Speech::Http => self.answer_http(bytes, index, generation),
-            _ => self.handle_frames(bytes, index, generation),
+    fn read_connection(&mut self, scratch: &mut Scratch, index: u32, generation: u32) -> Filled {
+        let filled = self.clients.fill(scratch, index, generation, self.now);
+        let Filled::Bytes { len, .. } = filled else { return filled };
+        let bytes = &scratch.plain[..len];
+        let used = match self.clients.get_mut(index, generation).map(|connection| connection.speech) {
+            Some(Speech::Http) => self.answer_http(bytes, index, generation),
+            Some(_) => self.handle_frames(bytes, index, generation),
+            None => None,
         };
         let Some(used) = used else { return Filled::Closed };
         self.keep_partial(&bytes[used..], used > 0, index, generation);
         filled
-    }
-
-    /// Counts a connection as ready once it speaks in the clear or its handshake is done.
-    fn note_readiness(&mut self, index: u32, generation: u32) {
-        let now_ms = self.now.mono_ms;
-        let Some(connection) = self.clients.get_mut(index, generation) else { return };
-        if connection.ready_ms.is_none() && !connection.is_unready() {
-            connection.ready_ms = Some(now_ms);
-            let source = connection.tuple.client.ip();
-            self.clients.settle(source);
-            self.clients.wheel.arm(index, now_ms + FIRST_MESSAGE_MS);
-        }
     }
 
     /// Handles the whole frames at the front of `bytes` and returns how many bytes they take;
@@ -351,17 +348,9 @@ impl Worker {
     fn keep_partial(&mut self, rest: &[u8], moved_on: bool, index: u32, generation: u32) {
         let now_ms = self.now.mono_ms;
         let Some(connection) = self.clients.get_mut(index, generation) else { return };
-        if rest.is_empty() {
-            connection.partial = Vec::new();
-            return;
-        }
-        if moved_on || connection.partial.is_empty() {
-            connection.partial_since_ms = now_ms;
-        }
-        connection.partial.clear();
-        connection.partial.extend_from_slice(rest);
-        if connection.heard_ms.is_some() {
-            self.clients.wheel.arm(index, now_ms + FRAME_MS);
+        connection.keep(rest, moved_on, now_ms);
+        if !rest.is_empty() {
+            self.clients.watch(index, now_ms + FRAME_MS);
         }
     }
 
@@ -383,6 +372,9 @@ impl Worker {
             let generation = slot.generation;
             let Some(connection) = &mut slot.connection else { continue };
             connection.dirty = false;
+            if connection.blocked && !connection.closing {
+                continue;
+            }
             match connection.flush(spare) {
                 Flushed::Done | Flushed::Blocked if !connection.closing => {}
                 // Closing: what the socket took is enough; a reader that stands still does
@@ -413,29 +405,50 @@ impl Worker {
                 self.accept(token::token(Kind::Tcp, index as u32, 0), index);
             }
         }
-        while let Some(index) = self.clients.wheel.pop(now_ms) {
+        while let Some(index) = self.clients.next_look(now_ms) {
             let Some(slot) = self.clients.slots.get(index as usize) else { continue };
             let (generation, Some(connection)) = (slot.generation, &slot.connection) else { continue };
             let has_allocation = self.server.has_allocation(&connection.tuple);
-            match deadline(connection, has_allocation, now_ms) {
-                Some(at_ms) => self.clients.wheel.arm(index, at_ms),
+            match connection.deadline(has_allocation, now_ms) {
+                Some(at_ms) => self.clients.watch(index, at_ms),
                 None => self.disconnect(index, generation),
             }
         }
     }
 }
 
-/// When a connection has to be looked at next; `None` when its time is over.
-fn deadline(connection: &Connection, has_allocation: bool, now_ms: u64) -> Option<u64> {
-    let frame = (!connection.partial.is_empty()).then_some(connection.partial_since_ms + FRAME_MS);
-    let patience = match (connection.ready_ms, connection.heard_ms) {
-        (None, _) => connection.opened_ms + HANDSHAKE_MS,
-        (Some(ready_ms), None) => ready_ms + FIRST_MESSAGE_MS,
-        // With an allocation the connection lives as long as that; the deadline only says
-        // when to look again.
-        (Some(_), Some(_)) if has_allocation => now_ms + IDLE_MS,
-        (Some(_), Some(heard_ms)) => heard_ms + IDLE_MS,
-    };
-    let next = frame.into_iter().chain([patience]).min()?;
-    (now_ms < next).then_some(next)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::Poll;
+    use std::net::TcpListener as StdListener;
+
+    fn at(mono_ms: u64) -> Now {
+        Now { mono_ms, unix_s: 0 }
+    }
+
+    #[test]
+    fn a_connection_is_looked_at_in_time_however_its_deadlines_move() {
+        let poll = Poll::new().unwrap();
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let server = listener.local_addr().unwrap();
+        let tuple = FiveTuple { client: ClientAddr(server), server, transport: Transport::Tcp };
+        let mut clients = Clients::new(Vec::new(), None, at(0));
+        clients.insert(stream, tuple, at(0), poll.registry()).unwrap();
+        assert_eq!(clients.next_deadline(), Some(HANDSHAKE_MS));
+        // A frame that comes byte by byte asks again and again for a later look.
+        for now_ms in (0..5_000).step_by(500) {
+            clients.watch(0, now_ms + FRAME_MS);
+            assert_eq!(clients.next_deadline(), Some(HANDSHAKE_MS));
+        }
+        clients.watch(0, 2_000);
+        assert_eq!(clients.next_deadline(), Some(2_000));
+        assert_eq!(clients.next_look(1_999), None);
+        assert_eq!(clients.next_look(2_000), Some(0));
+        clients.watch(0, 9_000);
+        assert_eq!(clients.next_deadline(), Some(9_000));
+        clients.remove(0, poll.registry()).unwrap();
+        assert_eq!((clients.next_deadline(), clients.len()), (None, 0));
+    }
 }

@@ -22,7 +22,7 @@ use crate::bus::{self, Command, Mailbox, Notice, Workers};
 use crate::stats::WorkerStats;
 use crate::sys;
 use crate::turn;
-use batch::Batch;
+use batch::{Appetite, Batch};
 use clients::{Clients, TcpListener};
 use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
@@ -37,13 +37,13 @@ use socket2::{Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use steering::{Census, Notices};
 use token::Kind;
-use worker::{LISTENER_BATCH_MIN, Options, UdpListener, Worker};
+use worker::{Options, UdpListener, Worker};
 
 /// Files the process needs besides relay sockets.
 const FILES_RESERVED: u64 = 512;
@@ -373,7 +373,7 @@ fn bind_listeners(listen: &[Listen], workers: usize) -> io::Result<(Vec<Listen>,
         for (share, socket) in shares.iter_mut().zip(sockets) {
             match listen.protocol {
                 Protocol::Udp => {
-                    share.udp.push(UdpListener { socket, addr, segmented: true, wanted: LISTENER_BATCH_MIN })
+                    share.udp.push(UdpListener { socket, addr, segmented: true, appetite: Appetite::default() })
                 }
                 Protocol::Tcp | Protocol::Tls => share.tcp.push(TcpListener { socket, addr }),
             }
@@ -404,12 +404,13 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn register(poll: &Poll, share: &Share) -> io::Result<()> {
-    let udp = share.udp.iter().map(|listener| &listener.socket).enumerate();
-    let tcp = share.tcp.iter().map(|listener| &listener.socket).enumerate();
-    let sockets = udp.map(|(index, socket)| (Kind::Udp, index, socket));
-    for (kind, index, socket) in sockets.chain(tcp.map(|(index, socket)| (Kind::Tcp, index, socket))) {
-        let token = token::token(kind, index as u32, 0);
-        poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+    for (index, listener) in share.udp.iter().enumerate() {
+        let token = token::token(Kind::Udp, index as u32, 0);
+        sys::watch_level(poll, listener.socket.as_fd(), token.0 as u64)?;
+    }
+    for (index, listener) in share.tcp.iter().enumerate() {
+        let token = token::token(Kind::Tcp, index as u32, 0);
+        poll.registry().register(&mut SourceFd(&listener.socket.as_raw_fd()), token, Interest::READABLE)?;
     }
     Ok(())
 }

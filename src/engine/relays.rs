@@ -1,5 +1,6 @@
 //! One worker's relay sockets, and the [`Ports`] that opens them inside an Allocate.
 
+use super::batch::Appetite;
 use super::ports::{Draws, Owner, PortPool, Want};
 use super::socket;
 use super::token::{self, Kind};
@@ -25,8 +26,10 @@ pub struct RelaySocket {
     pub local: SocketAddr,
     /// Whether bursts leave as one message; false once the kernel has refused.
     pub segmented: bool,
-    /// The round of the worker in which it was last read.
-    pub read_in: u64,
+    /// Datagrams to ask for.
+    pub appetite: Appetite,
+    /// Whether bursts are handed over in one piece.
+    pub takes_bursts: bool,
 }
 
 #[derive(Default)]
@@ -82,6 +85,14 @@ impl Relays {
         self.by_owner.get(owner.index as usize)?[family_index(peer)]
     }
 
+    /// Has the kernel hand over bursts in one piece from now on. Not done before the first has
+    /// come: it would cost every allocation a system call that most never have a use for.
+    pub fn take_bursts(&mut self, key: RelayKey) {
+        let Some(relay) = self.get_mut(key).filter(|relay| !relay.takes_bursts) else { return };
+        relay.takes_bursts = true;
+        socket::take_bursts(&relay.socket);
+    }
+
     /// Closes a relayed address of an allocation and returns where it was bound.
     pub fn close(&mut self, owner: AllocationId, relayed: RelayedAddr) -> Option<SocketAddr> {
         let key = self.by_owner.get_mut(owner.index as usize)?[family_index(relayed.0)].take()?;
@@ -133,7 +144,14 @@ impl WorkerPorts<'_> {
         socket: Socket,
         token: Option<[u8; 8]>,
     ) -> Result<Opened, PortError> {
-        let key = self.relays.insert(RelaySocket { socket, owner, local, segmented: true, read_in: 0 });
+        let key = self.relays.insert(RelaySocket {
+            socket,
+            owner,
+            local,
+            segmented: true,
+            appetite: Appetite::default(),
+            takes_bursts: false,
+        });
         let relayed = self.pool.relayed(local);
         if let Err(error) = self.watch(key) {
             tracing::warn!(%error, "a relayed port could not be watched");

@@ -42,13 +42,13 @@ pub fn udp_listener(addr: SocketAddr) -> io::Result<Socket> {
     sys::set_receive_buffer(socket.as_fd(), LISTENER_BUFFER)?;
     sys::set_send_buffer(socket.as_fd(), LISTENER_BUFFER)?;
     sys::set_fragmentation(socket.as_fd(), addr.is_ipv6(), Fragmentation::Allowed)?;
-    receive_bursts(&socket);
+    take_bursts(&socket);
     socket.bind(&addr.into())?;
     Ok(socket)
 }
 
 /// Has bursts handed over in one piece, where the kernel can.
-fn receive_bursts(socket: &Socket) {
+pub fn take_bursts(socket: &Socket) {
     if let Err(error) = sys::enable_gro(socket.as_fd()) {
         tracing::debug!(%error, "bursts arrive one by one");
     }
@@ -82,7 +82,6 @@ pub fn relay(addr: SocketAddr) -> io::Result<Socket> {
     socket.set_recv_buffer_size(RELAY_BUFFER as usize)?;
     sys::set_fragmentation(socket.as_fd(), addr.is_ipv6(), Fragmentation::Allowed)?;
     sys::receive_errors(socket.as_fd(), addr.is_ipv6())?;
-    receive_bursts(&socket);
     socket.bind(&addr.into())?;
     Ok(socket)
 }

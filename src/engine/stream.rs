@@ -1,26 +1,25 @@
 //! One TCP or TLS connection: bytes in, bytes out, both bounded.
 //!
-//! A connection holds no input but a frame that is not whole yet, and no output buffer while
-//! there is nothing to send. What must be dropped when the client does not read is relayed
-//! data; answers are kept, up to a second limit at which the connection is given up.
+//! A connection holds no input but a frame and a record that are not whole yet, and no output
+//! buffer while there is nothing to send. What must be dropped when the client does not read is
+//! relayed data; answers are kept, up to a second limit at which the connection is given up.
+
+mod tls;
 
 use super::batch;
 use crate::turn::{FiveTuple, Transport};
-use crate::wire::channel::ChannelRange;
-use crate::wire::stream::{Next, next_frame};
 use mio::net::TcpStream;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::ServerConfig;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
+use tls::{Session, Unsealed};
 
 /// Output beyond which relayed data is dropped, in bytes.
 pub const RELAYED_QUEUE_MAX: usize = 256 << 10;
 /// Output beyond which the connection is given up, in bytes.
 pub const QUEUE_MAX: usize = 1 << 20;
-/// Plaintext handed to TLS before it is written out, in bytes; the last frame may go beyond.
-const TLS_ROUND: usize = 32 << 10;
-/// What TLS may buffer, in bytes: a round, a longest frame, and their records' overhead.
-const TLS_BUFFER_MAX: usize = 256 << 10;
+/// Bytes taken from a socket by one read.
+const READ_MAX: usize = 64 << 10;
 /// From accepting to the end of the TLS handshake, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 5_000;
 /// From accepting or the handshake's end to the first whole message, in milliseconds.
@@ -48,12 +47,33 @@ pub enum Speech {
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
-    /// So many bytes of plaintext.
-    Bytes(usize),
+    /// Plaintext.
+    Bytes {
+        /// Bytes of it at the front of the scratch, with those kept from earlier reads.
+        len: usize,
+        /// Whether another read is of use now. If not, there will be an event before it is.
+        more: bool,
+    },
     /// Nothing more for now.
     Blocked,
     /// The end, clean or not.
     Closed,
+}
+
+/// Where a worker's connections are read to, one after the other.
+#[derive(Default)]
+pub struct Scratch {
+    /// Plaintext: a partial frame and what follows it.
+    pub plain: Vec<u8>,
+    /// What is to be opened first, where TLS is spoken.
+    records: Vec<u8>,
+}
+
+impl Scratch {
+    /// Room for the longest frame and whatever one read may bring.
+    pub fn new() -> Self {
+        Scratch { plain: vec![0; INPUT_MAX + READ_MAX + tls::RECORD_MAX], records: vec![0; READ_MAX] }
+    }
 }
 
 /// How sending went.
@@ -74,14 +94,18 @@ pub struct Full;
 /// One connection.
 pub struct Connection {
     stream: TcpStream,
-    tls: Option<Box<ServerConnection>>,
+    tls: Option<Box<Session>>,
     /// The path; its transport is known once the first byte is.
     pub tuple: FiveTuple,
     /// What is spoken.
     pub speech: Speech,
+    /// Whether TLS is spoken is known.
     decided: bool,
+    /// TLS is over; what it carried before that may have to be handled.
+    over: bool,
     /// The start of a frame that is not whole.
-    pub partial: Vec<u8>,
+    partial: Vec<u8>,
+    /// What is to be sent, sealed where TLS is spoken.
     out: Vec<u8>,
     sent: usize,
     /// When it was accepted.
@@ -91,7 +115,11 @@ pub struct Connection {
     /// When the last whole message came.
     pub heard_ms: Option<u64>,
     /// When the frame in `partial` began.
-    pub partial_since_ms: u64,
+    partial_since_ms: u64,
+    /// The other side sends no more, or the connection is broken: reading goes on to the end.
+    pub ended: bool,
+    /// The socket took no more, and no event has come since.
+    pub blocked: bool,
     /// It is closed when its output is out.
     pub closing: bool,
     /// It stands on the list of connections with output.
@@ -107,6 +135,7 @@ impl Connection {
             tuple,
             speech: Speech::Unknown,
             decided: false,
+            over: false,
             partial: Vec::new(),
             out: Vec::new(),
             sent: 0,
@@ -114,6 +143,8 @@ impl Connection {
             heard_ms: None,
             ready_ms: None,
             partial_since_ms: now_ms,
+            ended: false,
+            blocked: false,
             closing: false,
             dirty: false,
         }
@@ -124,14 +155,14 @@ impl Connection {
         &mut self.stream
     }
 
-    /// Whether a TLS handshake is under way.
-    pub fn is_handshaking(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
-    }
-
     /// Whether it is not known yet if TLS is spoken, or the handshake is not done.
     pub fn is_unready(&self) -> bool {
-        !self.decided || self.is_handshaking()
+        !self.decided || self.tls.as_ref().is_some_and(|session| session.is_handshaking())
+    }
+
+    /// Whether something waits to be sent.
+    pub fn has_output(&self) -> bool {
+        self.out.len() > self.sent
     }
 
     /// Whether a read is of use: it is not when the other side is only waited for to go.
@@ -139,41 +170,88 @@ impl Connection {
         !self.closing
     }
 
-    /// Reads plaintext into `room`. The first byte decides about TLS, whatever the port.
-    pub fn fill(&mut self, room: &mut [u8], tls: Option<&Arc<ServerConfig>>) -> Filled {
-        if !self.decided {
-            match self.decide(tls) {
-                Some(filled) => return filled,
-                None => self.decided = true,
+    /// Reads once and puts the plaintext behind what was kept, at the front of the scratch. The
+    /// first byte decides about TLS, whatever the port.
+    pub fn fill(&mut self, scratch: &mut Scratch, config: Option<&Arc<ServerConfig>>) -> Filled {
+        if self.over {
+            return Filled::Closed;
+        }
+        let Scratch { plain, records } = scratch;
+        let kept = self.partial.len();
+        plain[..kept].copy_from_slice(&self.partial);
+        let room = match &self.tls {
+            None => &mut plain[kept..kept + READ_MAX],
+            Some(_) => &mut records[..],
+        };
+        let new = match self.stream.read(room) {
+            Ok(0) => return Filled::Closed,
+            Ok(new) => new,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Filled::Blocked;
+            }
+            Err(_) => return Filled::Closed,
+        };
+        if !std::mem::replace(&mut self.decided, true) && plain[0] == HANDSHAKE {
+            records[..new].copy_from_slice(&plain[..new]);
+            if !self.begin_tls(config) {
+                return Filled::Closed;
             }
         }
-        match &mut self.tls {
-            None => filled(self.stream.read(room)),
-            Some(tls) => fill_tls(tls, &mut self.stream, room),
-        }
-    }
-
-    fn decide(&mut self, config: Option<&Arc<ServerConfig>>) -> Option<Filled> {
-        /// A TLS record of the handshake (RFC 8446 §5.1).
-        const HANDSHAKE: u8 = 0x16;
-        let mut first = [0];
-        match self.stream.peek(&mut first) {
-            Ok(0) => Some(Filled::Closed),
-            Ok(_) if first[0] != HANDSHAKE => None,
-            Ok(_) => {
-                let Some(mut tls) = config.and_then(|config| ServerConnection::new(config.clone()).ok()) else {
-                    return Some(Filled::Closed);
-                };
-                tls.set_buffer_limit(Some(TLS_BUFFER_MAX));
-                self.tls = Some(Box::new(tls));
-                self.tuple.transport = Transport::Tls;
-                None
+        let len = match &mut self.tls {
+            None => kept + new,
+            Some(session) => {
+                let opened = session.open(&records[..new], &mut plain[kept..], &mut self.out);
+                self.over = opened.over || self.out.len() - self.sent > QUEUE_MAX;
+                kept + opened.len
             }
-            Err(error) => Some(filled(Err(error))),
+        };
+        if self.speech == Speech::Unknown && len > 0 {
+            self.speech = if plain[0].is_ascii_uppercase() { Speech::Http } else { Speech::Stun };
         }
+        // A read that comes back short has emptied the socket, and what comes later makes an
+        // event (epoll(7)). The end is no data: where it has been told of, it is read too.
+        Filled::Bytes { len, more: new == READ_MAX || self.ended || self.over }
     }
 
-    /// Queues a frame of several parts. Relayed data is refused before answers are.
+    /// False when there is no certificate to begin with.
+    fn begin_tls(&mut self, config: Option<&Arc<ServerConfig>>) -> bool {
+        self.tuple.transport = Transport::Tls;
+        self.tls = config.and_then(|config| Session::new(config.clone()).ok()).map(Box::new);
+        self.tls.is_some()
+    }
+
+    /// Keeps the start of a frame that is not whole until there is more of it. `moved_on` says
+    /// that whole ones came before it.
+    pub fn keep(&mut self, rest: &[u8], moved_on: bool, now_ms: u64) {
+        if rest.is_empty() {
+            // Not cleared: an idle connection holds no memory for it.
+            self.partial = Vec::new();
+            return;
+        }
+        if moved_on || self.partial.is_empty() {
+            self.partial_since_ms = now_ms;
+        }
+        self.partial.clear();
+        self.partial.extend_from_slice(rest);
+    }
+
+    /// When it has to be looked at next; `None` when its time is over.
+    pub fn deadline(&self, has_allocation: bool, now_ms: u64) -> Option<u64> {
+        let frame = (!self.partial.is_empty()).then_some(self.partial_since_ms + FRAME_MS);
+        let patience = match (self.ready_ms, self.heard_ms) {
+            (None, _) => self.opened_ms + HANDSHAKE_MS,
+            (Some(ready_ms), None) => ready_ms + FIRST_MESSAGE_MS,
+            // With an allocation the connection lives as long as that; the deadline only says
+            // when to look again.
+            (Some(_), Some(_)) if has_allocation => now_ms + IDLE_MS,
+            (Some(_), Some(heard_ms)) => heard_ms + IDLE_MS,
+        };
+        let next = frame.into_iter().chain([patience]).min()?;
+        (now_ms < next).then_some(next)
+    }
+
+    /// Queues a frame of several parts. Relayed data is refused before answers are. TLS carries
+    /// one frame a record: some clients take what one read of TLS gives for one message.
     pub fn queue(&mut self, parts: &[&[u8]], relayed: bool, spare: &mut Vec<Vec<u8>>) -> Result<(), Full> {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let max = if relayed { RELAYED_QUEUE_MAX } else { QUEUE_MAX };
@@ -183,34 +261,46 @@ impl Connection {
         if self.out.capacity() == 0 {
             self.out = spare.pop().unwrap_or_default();
         }
+        let at = self.out.len();
         for part in parts {
             self.out.extend_from_slice(part);
         }
-        Ok(())
+        let Some(session) = &mut self.tls else { return Ok(()) };
+        session.seal(&mut self.out, at).map_err(|Unsealed| {
+            self.closing = true;
+            Full
+        })
     }
 
     /// Sends what is queued, many frames a write.
     pub fn flush(&mut self, spare: &mut Vec<Vec<u8>>) -> Flushed {
-        let result = match &mut self.tls {
-            None => flush_plain(&mut self.stream, &self.out, &mut self.sent),
-            Some(tls) => flush_tls(tls, &mut self.stream, &self.out, &mut self.sent),
-        };
-        match result {
+        match self.send() {
             Ok(()) => {
                 self.sent = 0;
                 self.out.clear();
                 let out = std::mem::take(&mut self.out);
-                if out.capacity() > 0 && spare.len() < SPARES_MAX {
+                if (1..=SPARE_LEN_MAX).contains(&out.capacity()) && spare.len() < SPARES_MAX {
                     spare.push(out);
                 }
                 Flushed::Done
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.blocked = true;
                 self.compact();
                 Flushed::Blocked
             }
             Err(_) => Flushed::Broken,
         }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        while self.has_output() {
+            match self.stream.write(&self.out[self.sent..])? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                len => self.sent += len,
+            }
+        }
+        Ok(())
     }
 
     /// Forgets what was sent, when it is worth a copy.
@@ -223,75 +313,20 @@ impl Connection {
 
     /// Says goodbye: `close_notify` and FIN, as far as the socket takes them now.
     pub fn shut_down(&mut self) {
-        if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
-            let _ = tls.write_tls(&mut self.stream);
+        if let Some(session) = &mut self.tls {
+            session.close(&mut self.out);
+            let _ = self.send();
         }
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 }
 
+/// A TLS record of the handshake (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 0x16;
 /// Output buffers that wait for their next connection.
 const SPARES_MAX: usize = 64;
-
-fn filled(result: io::Result<usize>) -> Filled {
-    match result {
-        Ok(0) => Filled::Closed,
-        Ok(len) => Filled::Bytes(len),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Filled::Blocked,
-        Err(_) => Filled::Closed,
-    }
-}
-
-fn fill_tls(tls: &mut ServerConnection, stream: &mut TcpStream, room: &mut [u8]) -> Filled {
-    loop {
-        match tls.reader().read(room) {
-            Ok(0) => return Filled::Closed,
-            Ok(len) => return Filled::Bytes(len),
-            Err(error) if error.kind() != ErrorKind::WouldBlock => return Filled::Closed,
-            Err(_) => {}
-        }
-        match filled(tls.read_tls(stream)) {
-            Filled::Bytes(_) => {}
-            other => return other,
-        }
-        if tls.process_new_packets().is_err() {
-            let _ = tls.write_tls(stream); // the alert that says why
-            return Filled::Closed;
-        }
-    }
-}
-
-fn flush_plain(stream: &mut TcpStream, out: &[u8], sent: &mut usize) -> io::Result<()> {
-    while *sent < out.len() {
-        match stream.write(&out[*sent..])? {
-            0 => return Err(ErrorKind::WriteZero.into()),
-            len => *sent += len,
-        }
-    }
-    Ok(())
-}
-
-/// One frame a record: some clients take what one read of TLS gives for one message.
-fn flush_tls(tls: &mut ServerConnection, stream: &mut TcpStream, out: &[u8], sent: &mut usize) -> io::Result<()> {
-    loop {
-        while tls.wants_write() {
-            tls.write_tls(stream)?;
-        }
-        if *sent == out.len() || tls.is_handshaking() {
-            return Ok(());
-        }
-        let round_end = out.len().min(*sent + TLS_ROUND);
-        while *sent < round_end {
-            let record = match next_frame(&out[*sent..], ChannelRange::Rfc5766) {
-                Next::Frame { frame, .. } => frame,
-                _ => out.len() - *sent, // the page
-            };
-            tls.writer().write_all(&out[*sent..*sent + record])?;
-            *sent += record;
-        }
-    }
-}
+/// The longest of them, in bytes.
+const SPARE_LEN_MAX: usize = 128 << 10;
 
 /// The page for those who point a browser at the TURN port.
 pub const HTTP_PAGE: &[u8] = b"HTTP/1.1 200 OK\r\n\
@@ -308,11 +343,108 @@ Put it into the ICE configuration of a WebRTC application.</p></body></html>\n";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::turn::ClientAddr;
+    use std::net::{Shutdown, TcpListener as StdListener, TcpStream as StdStream};
+
+    /// A connection and the client's end of it.
+    fn pair() -> (Connection, StdStream) {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, from) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let server = stream.local_addr().unwrap();
+        let tuple = FiveTuple { client: ClientAddr(from), server, transport: Transport::Tcp };
+        (Connection::new(TcpStream::from_std(stream), tuple, 0), client)
+    }
+
+    /// What is read once there is something to read.
+    fn fill(connection: &mut Connection, scratch: &mut Scratch) -> Filled {
+        loop {
+            match connection.fill(scratch, None) {
+                Filled::Blocked => std::thread::yield_now(),
+                filled => return filled,
+            }
+        }
+    }
 
     #[test]
     fn the_page_is_as_long_as_it_says() {
         let text = std::str::from_utf8(HTTP_PAGE).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
+    }
+
+    #[test]
+    fn a_short_read_is_the_last_unless_the_end_is_known_of() {
+        let ((mut connection, mut client), mut scratch) = (pair(), Scratch::new());
+        client.write_all(b"abc").unwrap();
+        assert_eq!(fill(&mut connection, &mut scratch), Filled::Bytes { len: 3, more: false });
+        connection.keep(b"bc", true, 0);
+        client.write_all(b"de").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        connection.ended = true;
+        assert_eq!(fill(&mut connection, &mut scratch), Filled::Bytes { len: 4, more: true });
+        assert_eq!(&scratch.plain[..4], b"bcde");
+        assert_eq!(fill(&mut connection, &mut scratch), Filled::Closed);
+    }
+
+    #[test]
+    fn a_full_read_is_not_the_last() {
+        let ((mut connection, mut client), mut scratch) = (pair(), Scratch::new());
+        let sender = std::thread::spawn(move || {
+            client.write_all(&vec![7; 4 * READ_MAX]).unwrap();
+            client
+        });
+        let mut taken = 0;
+        while taken < 4 * READ_MAX {
+            let Filled::Bytes { len, more } = fill(&mut connection, &mut scratch) else { panic!("it has ended") };
+            assert_eq!(more, len == READ_MAX);
+            taken += len;
+        }
+        sender.join().unwrap();
+    }
+
+    #[test]
+    fn relayed_data_is_refused_before_answers_are() {
+        let ((mut connection, _client), mut spare) = (pair(), Vec::new());
+        let kib = [0; 1 << 10];
+        let mut queue = |relayed, len: usize| connection.queue(&[&kib[..len]], relayed, &mut spare);
+        for _ in 0..RELAYED_QUEUE_MAX / kib.len() {
+            assert_eq!(queue(true, kib.len()), Ok(()));
+        }
+        assert_eq!(queue(true, 1), Err(Full));
+        for _ in 0..(QUEUE_MAX - RELAYED_QUEUE_MAX) / kib.len() {
+            assert_eq!(queue(false, kib.len()), Ok(()));
+        }
+        assert_eq!(queue(false, 1), Err(Full));
+    }
+
+    #[test]
+    fn an_output_buffer_waits_for_its_next_use_if_it_is_short() {
+        for (len, spares) in [(1, 1), (SPARE_LEN_MAX + 1, 0)] {
+            let ((mut connection, mut client), mut spare) = (pair(), Vec::new());
+            let reader = std::thread::spawn(move || client.read_exact(&mut vec![0; len]).unwrap());
+            connection.queue(&[&vec![0; len]], false, &mut spare).unwrap();
+            while connection.flush(&mut spare) == Flushed::Blocked {
+                std::thread::yield_now();
+            }
+            reader.join().unwrap();
+            assert_eq!((spare.len(), connection.out.capacity()), (spares, 0));
+        }
+    }
+
+    #[test]
+    fn a_frame_has_its_time_from_its_first_byte() {
+        let (mut connection, _client) = pair();
+        (connection.ready_ms, connection.heard_ms) = (Some(0), Some(0));
+        connection.keep(b"a", true, 1_000);
+        connection.keep(b"ab", false, 9_000);
+        assert_eq!(connection.deadline(true, 9_000), Some(1_000 + FRAME_MS));
+        assert_eq!(connection.deadline(true, 1_000 + FRAME_MS), None);
+        connection.keep(b"c", true, 10_000);
+        assert_eq!(connection.deadline(true, 10_000), Some(10_000 + FRAME_MS));
+        connection.keep(b"", true, 10_000);
+        assert_eq!(connection.deadline(true, 10_000), Some(10_000 + IDLE_MS));
+        assert_eq!(connection.deadline(false, 10_000), Some(IDLE_MS));
     }
 }

@@ -4,7 +4,7 @@
 //! Everything a worker touches for a packet is its own; what it shares with others it reads
 //! without a lock, and writes only when allocations come and go.
 
-use super::batch::{Batch, Cell, Outgoing};
+use super::batch::{Appetite, Batch, Cell, Outgoing};
 use super::clients::{Clients, TcpListener};
 use super::moderation::Moderation;
 use super::parcel::{Parcel, Post};
@@ -37,10 +37,7 @@ use std::time::{Duration, Instant};
 const LISTENER_BATCH: usize = 64;
 /// Datagrams after which a listener is asked for fewer super-packets.
 const DATAGRAMS_PER_READ: u64 = 256;
-/// Least datagrams asked of a listener at a time.
-pub(super) const LISTENER_BATCH_MIN: usize = 8;
-/// Datagrams received at a time from a relayed address that was ready in the last round too; one
-/// from the others.
+/// Most datagrams received from a relayed address at a time.
 const RELAY_BATCH: usize = 4;
 /// Events taken from one poll.
 const EVENTS: usize = 1024;
@@ -57,8 +54,8 @@ pub(super) struct UdpListener {
     pub addr: SocketAddr,
     /// Whether bursts leave as one message; false once the kernel has refused.
     pub segmented: bool,
-    /// Datagrams to ask for at a time, by what came the last times.
-    pub wanted: usize,
+    /// Datagrams to ask for.
+    pub appetite: Appetite,
 }
 
 /// Two clients' relayed addresses may also be reached through the network: development.
@@ -117,10 +114,10 @@ impl Worker {
             // keep the others waiting.
             std::mem::swap(&mut self.again, &mut ready);
             for event in &events {
-                self.handle_ready(event.token(), event.is_error());
+                self.handle_ready(event.token(), event.is_error(), event.is_read_closed());
             }
             for token in ready.drain(..) {
-                self.handle_ready(token, false);
+                self.handle_ready(token, false, false);
             }
             self.flush();
             self.handle_timeouts();
@@ -156,11 +153,11 @@ impl Worker {
         Some(Duration::from_millis(next.saturating_sub(now_ms) + 1))
     }
 
-    fn handle_ready(&mut self, token: Token, is_error: bool) {
+    fn handle_ready(&mut self, token: Token, is_error: bool, is_end: bool) {
         let (kind, index, generation) = token::split(token);
         match kind {
             Kind::Wake => self.handle_parcels(),
-            Kind::Udp => self.read_listener(token, index as usize),
+            Kind::Udp => self.read_listener(index as usize),
             Kind::Relay => {
                 let key = RelayKey { index, generation };
                 if is_error {
@@ -169,23 +166,19 @@ impl Worker {
                 self.read_relay(key);
             }
             Kind::Tcp => self.accept(token, index as usize),
-            Kind::Connection => self.handle_connection(token, index, generation),
+            Kind::Connection => self.handle_connection(token, index, generation, is_end),
         }
     }
 
     // --- From clients ---------------------------------------------------------------------
 
-    fn read_listener(&mut self, token: Token, index: usize) {
+    fn read_listener(&mut self, index: usize) {
         self.make_room(LISTENER_BATCH);
         let Some(listener) = self.udp.get_mut(index) else { return };
         let (server, link) = (listener.addr, LinkId(index as u64));
-        let wanted = listener.wanted;
+        let wanted = listener.appetite.ask(self.round, LISTENER_BATCH);
         match self.batch.recv(listener.socket.as_fd(), wanted) {
             Ok(slots) => {
-                let received = slots.len();
-                if received == wanted {
-                    self.again.push(token);
-                }
                 let before = self.received;
                 for slot in slots {
                     let Some(client) = self.batch.source(slot) else { continue };
@@ -201,10 +194,10 @@ impl Worker {
                 }
                 let datagrams = self.received - before;
                 self.stats.batches.observe(datagrams);
-                // Room for what will not come has its cost; and of super-packets, each of many
-                // datagrams, the others must not have to wait for too many.
-                let wanted = if datagrams > DATAGRAMS_PER_READ { LISTENER_BATCH_MIN } else { received * 4 };
-                self.udp[index].wanted = wanted.clamp(LISTENER_BATCH_MIN, LISTENER_BATCH);
+                if datagrams > DATAGRAMS_PER_READ {
+                    // The other sockets must not have to wait for so many.
+                    self.udp[index].appetite.curb();
+                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => tracing::debug!(%error, listener = %server, "receiving failed"),
@@ -339,11 +332,10 @@ impl Worker {
         for _ in 0..2 {
             let Some(relay) = self.relays.get_mut(key) else { return };
             let owner = relay.owner;
-            // Reported in two rounds on end: packets come faster than one by one.
-            let wanted = if relay.read_in + 1 == self.round { RELAY_BATCH } else { 1 };
-            relay.read_in = self.round;
+            let wanted = relay.appetite.ask(self.round, RELAY_BATCH);
             match self.batch.recv(relay.socket.as_fd(), wanted) {
                 Ok(slots) => {
+                    let is_burst = slots.len() > 1;
                     let before = self.received;
                     for slot in slots {
                         let Some(peer) = self.batch.source(slot) else { continue };
@@ -355,6 +347,9 @@ impl Worker {
                             self.received += 1;
                             self.relay_from_peer(&cell, owner, PeerAddr(peer), 0..cell.len());
                         }
+                    }
+                    if is_burst {
+                        self.relays.take_bursts(key);
                     }
                     self.stats.batches.observe(self.received - before);
                     return;
