@@ -20,7 +20,7 @@ use turnpike::load::client::Account;
 use turnpike::load::link::Transport;
 use turnpike::load::pace::Pace;
 use turnpike::load::report::Report;
-use turnpike::load::{self, Config, Mode, Via};
+use turnpike::load::{self, BURST_MAX, Config, Gso, Mode, Via};
 use turnpike::turn;
 use turnpike::turn::auth::Credentials;
 use turnpike::turn::policy::PeerPolicy;
@@ -48,6 +48,7 @@ impl Server {
             listen: listen.collect(),
             tls: Some(certificate::server()),
             relay: RelayConfig { ports: ports.relay(), addresses: Vec::new(), external: Vec::new() },
+            moderation_max: std::time::Duration::ZERO,
             limits: Limits { allocations_per_user: per_account, ..Limits::default() },
             turn: turn::Config {
                 realm: REALM.into(),
@@ -82,10 +83,14 @@ impl Server {
             rate: 400.0,
             pace: Pace::Poisson,
             burst: 1,
+            gso: Gso::Auto,
             window: 4,
+            warm_up: Duration::ZERO,
             duration: Duration::from_millis(200),
             size: 161,
             threads: 1,
+            spin: false,
+            sources: None,
             peer: ip,
             pid: None,
             seed: 7,
@@ -151,6 +156,56 @@ fn flat_out_in_bursts_and_in_several_threads() {
 }
 
 #[test]
+fn bursts_with_one_system_call_and_as_super_packets() {
+    let server = Server::start(true, 0);
+    for gso in [Gso::Auto, Gso::Off] {
+        for mode in RELAYED {
+            for (burst, ip, via) in [(3, LOOPBACK[0], Via::Channel), (70, LOOPBACK[1], Via::Indication)] {
+                let load = server.load(Protocol::Udp, ip);
+                run_whole(&Config { mode, via, gso, burst, size: 200, rate: 2000.0, pace: Pace::Even, ..load });
+            }
+        }
+        let load = server.load(Protocol::Udp, LOOPBACK[0]);
+        run_whole(&Config { mode: Mode::ToPeer, gso, burst: 4, window: 8, rate: 0.0, ..load });
+    }
+}
+
+#[test]
+fn what_leaves_before_the_window_opens_is_not_counted() {
+    let server = Server::start(true, 0);
+    for mode in [Mode::Both, Mode::Pair, Mode::Allocate] {
+        for rate in [200.0, 0.0] {
+            let short = Duration::from_millis(100);
+            let load = server.load(Protocol::Udp, LOOPBACK[0]);
+            let report = run_whole(&Config { mode, rate, warm_up: short, duration: short, spin: true, ..load });
+            assert!(report.warm_up_seconds > 0.0 && (0.0..=1.0).contains(&report.generator_busy), "{report:?}");
+        }
+    }
+}
+
+#[test]
+fn more_connections_than_a_server_takes_at_once_from_one_address() {
+    let server = Server::start(true, 0);
+    for threads in [1, 3] {
+        run_whole(&Config { allocations: 50, threads, ..server.load(Protocol::Tcp, LOOPBACK[0]) });
+    }
+}
+
+#[test]
+fn clients_come_from_addresses_of_their_own() {
+    let server = Server::start(true, 0);
+    for protocol in LISTENERS {
+        let load = server.load(protocol, LOOPBACK[0]);
+        let network = |text: &str| Some(text.parse().expect("it is a network"));
+        run_whole(&Config { sources: network("127.20.0.0/29"), ..load.clone() });
+        let few = run(&Config { sources: network("127.20.0.0/31"), ..load.clone() }).expect_err("there is one");
+        assert!(few.to_string().contains("--sources 127.20.0.0/31"), "{few}");
+        let foreign = run(&Config { sources: network("192.0.2.0/24"), ..load }).expect_err("they are not ours");
+        assert!(foreign.to_string().contains("192.0.2.1 is no address of this host"), "{foreign}");
+    }
+}
+
+#[test]
 fn requests_in_place_of_packets() {
     let server = Server::start(true, 0);
     for protocol in LISTENERS {
@@ -174,17 +229,64 @@ fn what_a_load_has_allocated_is_given_back() {
 }
 
 #[test]
+fn a_set_up_that_fails_gives_back_what_it_made() {
+    let server = Server::start(true, 4);
+    for threads in [1, 2] {
+        let load = Config { threads, ..server.load(Protocol::Udp, LOOPBACK[0]) };
+        let full = run(&Config { allocations: 6, ..load.clone() }).expect_err("there is room for four").to_string();
+        assert!(full.contains("486"), "{full}");
+        run_whole(&load);
+    }
+}
+
+#[test]
+fn lives_that_end_on_the_way_leave_nothing_behind() {
+    let server = Server::start(false, 4);
+    for _ in 0..3 {
+        let load = server.load(Protocol::Udp, LOOPBACK[0]);
+        let denied = run(&Config { mode: Mode::Allocate, ..load }).expect_err("the peer is denied").to_string();
+        assert!(denied.contains("403"), "{denied}");
+    }
+}
+
+#[test]
+fn a_wish_to_stop_before_it_began_ends_it() {
+    let server = Server::start(true, 4);
+    let load = server.load(Protocol::Udp, LOOPBACK[0]);
+    let error = load::run(&load, &AtomicBool::new(true), &mut |_| ()).expect_err("there is nothing to report");
+    assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
+    run_whole(&load);
+}
+
+#[test]
+fn a_server_that_goes_away_leaves_what_was_counted() {
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        let mut server = Server::start(true, 0);
+        let load = Config { duration: Duration::from_secs(2), ..server.load(protocol, LOOPBACK[0]) };
+        let report = load::run(&load, &AtomicBool::new(false), &mut |_| {
+            if let Some(engine) = server.engine.take() {
+                engine.stop();
+            }
+        });
+        let report = report.expect("it has results");
+        assert!(report.arrived > 0 && report.loss > 0.0 && report.failed > 0, "{report:?}");
+        assert!(report.notes.iter().any(|note| note.contains("allocations were lost")), "{report:?}");
+    }
+}
+
+#[test]
 fn a_report_is_a_table_and_json() {
     let server = Server::start(true, 0);
     let report = run_whole(&Config { pid: Some(std::process::id()), ..server.load(Protocol::Udp, LOOPBACK[0]) });
     let text = report.text();
-    for row in ["server", "sent", "delivered", "loss", "latency", "server's CPU", "server's RSS"] {
+    for row in ["server", "sent", "delivered", "loss", "latency", "generator", "server's CPU", "server's RSS"] {
         assert!(text.lines().any(|line| line.starts_with(row)), "{row}: {text}");
     }
     let json = serde_json::json!(report);
     assert_eq!((json["mode"].as_str(), json["transport"].as_str()), (Some("both"), Some("udp")));
     assert_eq!(json["sent"].as_u64(), Some(report.sent));
     assert!(json["process"]["rss_after_kib"].as_u64() > Some(0));
+    assert!(json["process"]["threads"][0]["name"].is_string());
 }
 
 #[test]
@@ -237,6 +339,7 @@ fn what_can_not_be_done_is_refused() {
         Config { size: 65_001, ..load.clone() },
         Config { rate: f64::NAN, ..load.clone() },
         Config { burst: 0, ..load.clone() },
+        Config { burst: BURST_MAX + 1, ..load.clone() },
         Config { window: 0, ..load.clone() },
         Config { threads: 0, ..load },
     ] {

@@ -6,8 +6,9 @@ use crate::config::value::Seconds;
 use crate::load::client::Account;
 use crate::load::link::Transport;
 use crate::load::pace::Pace;
+use crate::load::sources::Network;
 use crate::load::uri::{Scheme, Uri};
-use crate::load::{self, Config, Mode, Progress, Via};
+use crate::load::{self, Config, Gso, Mode, Progress, Via};
 use crate::wire::integrity;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -69,6 +70,12 @@ pub struct Options {
     /// Packets that leave at once on one allocation
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub burst: u32,
+    /// Whether those of a burst leave over UDP as super-packets (UDP_SEGMENT)
+    #[arg(long, value_enum, default_value_t)]
+    pub gso: Gso,
+    /// How long the load goes on before it is counted: latency, rates and CPU time are those of --duration
+    #[arg(long, value_name = "DURATION", default_value = "0")]
+    pub warm_up: Seconds,
     /// Packets under way with --rate 0
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub window: usize,
@@ -78,6 +85,12 @@ pub struct Options {
     /// Threads that make the load
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
+    /// Never sleep: takes a core a thread, and the server does not pay for waking it
+    #[arg(long)]
+    pub spin: bool,
+    /// Each client comes from another address of this network, all of which are this host's (as 127.16.0.0/12 is)
+    #[arg(long, value_name = "CIDR")]
+    pub sources: Option<Network>,
     /// The address of this host at which peers are; that from which the server is reached without it
     #[arg(long, value_name = "IP")]
     pub peer: Option<IpAddr>,
@@ -123,6 +136,9 @@ pub fn load(options: &Options) -> Result<(), Failure> {
         Format::Text => report.text(),
         Format::Json => format!("{:#}\n", serde_json::json!(report)),
     });
+    if let Some(fault) = report.fault {
+        return Err(Failure::Other(format!("a part of the load ended early: {fault}")));
+    }
     if report.corrupted > 0 {
         return Err(Failure::Other(format!("{} packets were corrupted", report.corrupted)));
     }
@@ -137,6 +153,8 @@ pub fn load(options: &Options) -> Result<(), Failure> {
 fn show(progress: Progress) {
     let line = match progress {
         Progress::SettingUp(ready, all) => format!("{ready} of {all} allocations"),
+        Progress::WarmingUp => "warming up".to_owned(),
+        Progress::GivingBack => "giving the allocations back".to_owned(),
         Progress::Running { seconds, sent, delivered } => {
             let rate = delivered as f64 / seconds.max(0.001);
             format!("{seconds:.0} s: {sent} sent, {delivered} delivered, {rate:.0} a second")
@@ -163,10 +181,14 @@ fn config(options: &Options) -> Result<Config, String> {
         rate: options.rate,
         pace: options.pace,
         burst: options.burst,
+        gso: options.gso,
         window: options.window,
+        warm_up: Duration::from_secs(options.warm_up.0),
         duration: Duration::from_secs(options.duration.0),
         size: options.size,
         threads: options.threads,
+        spin: options.spin,
+        sources: options.sources,
         peer: options.peer.map_or_else(local, Ok)?,
         pid: options.pid,
         seed: options.seed,
@@ -179,7 +201,7 @@ fn account(options: &Options) -> Result<Account, String> {
     }
     if let Some(secret) = &options.secret {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let user = format!("{}:load", now + options.duration.0 + CREDENTIAL_SPARE_S);
+        let user = format!("{}:load", now + options.warm_up.0 + options.duration.0 + CREDENTIAL_SPARE_S);
         let password = integrity::rest_password(secret.as_bytes(), user.as_bytes());
         return Ok(Account { user, password: Zeroizing::new(String::from_utf8_lossy(&password).into_owned()) });
     }

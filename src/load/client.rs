@@ -7,7 +7,7 @@ use crate::wire::channel::{ChannelNumber, ChannelRange};
 use crate::wire::integrity::{Key, MacKind};
 use crate::wire::stun::{Class, Message, Method, TransactionId, Writer};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use zeroize::Zeroizing;
 
 /// After this time without an answer a request is sent again, in nanoseconds; twice as long each time.
@@ -104,10 +104,10 @@ pub fn transaction_id(rng: &mut Rng) -> TransactionId {
 }
 
 impl Client {
-    /// Makes a client with a socket of its own.
-    pub fn new(transport: &Transport, server: SocketAddr, peer: SocketAddr) -> io::Result<Self> {
+    /// Makes a client with a socket of its own at an address of this host, which may be unspecified.
+    pub fn new(transport: &Transport, server: SocketAddr, source: IpAddr, peer: SocketAddr) -> io::Result<Self> {
         Ok(Client {
-            link: Link::open(transport, server)?,
+            link: Link::open(transport, server, source)?,
             peer,
             relayed: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
             repeated: 0,
@@ -119,6 +119,11 @@ impl Client {
             tries: 0,
             challenged: false,
         })
+    }
+
+    /// Whether it holds an allocation, as far as it knows.
+    pub fn is_allocated(&self) -> bool {
+        self.relayed.port() != 0
     }
 
     /// Sends the request of a step under a new transaction id.
@@ -233,6 +238,10 @@ impl Client {
             (Step::Allocate, _) => {
                 let relayed = self.address(answer, attribute::XOR_RELAYED_ADDRESS);
                 self.relayed = relayed.ok_or("the answer to Allocate has no relayed address")?;
+                Ok(true)
+            }
+            (Step::Free, _) => {
+                self.relayed.set_port(0);
                 Ok(true)
             }
             _ => Ok(true),

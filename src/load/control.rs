@@ -4,13 +4,12 @@ use super::client::{Client, Step};
 use super::pace::Schedule;
 use super::relay::in_words;
 use super::report::Tally;
-use super::stage::{HURRY_NS, Stage};
+use super::stage::{HURRY_NS, Phase, Stage, Window};
 use super::{Config, Mode, Share, Via};
 use mio::{Events, Token};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 
 /// The longest wait for answers at the end, in nanoseconds.
 const DRAIN_NS: u64 = 2_000_000_000;
@@ -18,10 +17,12 @@ const DRAIN_NS: u64 = 2_000_000_000;
 const FAILURES_MAX: u32 = 100;
 /// A walk begun so long after its time counts as late, in nanoseconds.
 const LATE_NS: u64 = 1_000_000;
+/// Clients that failed with an allocation and are kept until the end; those of others expire.
+const LEFT_MAX: usize = 1000;
 /// The port of the peer that allocations name and never speak to.
 const DISCARD: u16 = 9;
 
-const CHANNEL_LIFE: &[Step] = &[Step::Challenge, Step::Allocate, Step::Bind, Step::Free];
+const CHANNEL_LIFE: &[Step] = &[Step::Challenge, Step::Allocate, Step::Permit, Step::Bind, Step::Free];
 const PERMISSION_LIFE: &[Step] = &[Step::Challenge, Step::Allocate, Step::Permit, Step::Free];
 
 /// A client and its walk.
@@ -42,6 +43,8 @@ pub struct Control<'a> {
     steps: &'static [Step],
     /// Whether a walk begins with a new client: a server may hold a 5-tuple for a while after its allocation is gone.
     renew: bool,
+    /// Clients that failed with an allocation; it is given back at the end.
+    left: Vec<Client>,
     failures: u32,
     tally: Tally,
 }
@@ -60,31 +63,59 @@ impl<'a> Control<'a> {
             slots.push(Slot { client: stage.client(token, peer)?, done: 0, began_ns: 0, is_walking: false });
         }
         let idle = (0..slots.len()).collect();
-        Ok(Control { config, share, stage, slots, idle, steps, renew, failures: 0, tally: Tally::default() })
+        Ok(Control {
+            config,
+            share,
+            stage,
+            slots,
+            idle,
+            steps,
+            renew,
+            left: Vec::new(),
+            failures: 0,
+            tally: Tally::default(),
+        })
     }
 
-    /// Walks for the configured time, then waits for the walks under way.
-    pub fn run(&mut self) -> io::Result<Tally> {
-        let began_ns = self.stage.now_ns();
-        let end_ns = began_ns + self.config.duration.as_nanos() as u64;
-        let mut schedule = (self.share.rate > 0.0).then(|| {
-            let seed = self.stage.rng.next_u64();
-            Schedule::new(self.config.pace, self.share.rate, self.config.burst, began_ns, seed)
-        });
-        self.drive(end_ns, schedule.as_mut(), true)?;
-        self.tally.seconds = (self.stage.now_ns() - began_ns) as f64 / 1e9;
-        self.tally.in_time = self.tally.delivered;
-        let end_ns = self.stage.now_ns() + DRAIN_NS;
-        self.drive(end_ns, None, false)?;
+    /// Walks until the window closes, then waits for the walks under way. What stops it before is in the tally.
+    pub fn run(&mut self, window: Window) -> Tally {
+        let fault = self.run_through(window).err();
         for slot in &self.slots {
             self.tally.repeated += slot.client.repeated;
         }
         self.tally.arrived = self.tally.delivered;
-        Ok(std::mem::take(&mut self.tally))
+        self.tally.fault = fault.map(|error| in_words(&error));
+        std::mem::take(&mut self.tally)
     }
 
-    fn drive(&mut self, end_ns: u64, mut schedule: Option<&mut Schedule>, sending: bool) -> io::Result<()> {
+    fn run_through(&mut self, window: Window) -> io::Result<()> {
+        let (config, rate) = (self.config, self.share.rate);
+        let (now, seed) = (self.stage.now_ns(), self.stage.rng.next_u64());
+        let mut schedule = (rate > 0.0).then(|| Schedule::new(config.pace, rate, config.burst, now, seed));
+        self.drive(window.open_ns, schedule.as_mut(), Phase::WarmUp)?;
+        // Walks under way end in the window as others do that begin in it and end behind it.
+        let under_way = (self.slots.len() - self.idle.len()) as u64;
+        self.tally = Tally { sent: under_way, notes: std::mem::take(&mut self.tally.notes), ..Tally::default() };
+        let open = self.stage.mark();
+        let ended = self.drive(window.close_ns, schedule.as_mut(), Phase::Counted);
+        let close = self.stage.mark();
+        self.stage.account_for(open, close, &mut self.tally);
+        self.tally.in_time = self.tally.delivered;
+        ended?;
+        let end_ns = self.stage.now_ns() + DRAIN_NS;
+        self.drive(end_ns, None, Phase::Drain)
+    }
+
+    /// Gives back what walks that did not end have allocated.
+    pub fn finish(mut self) {
+        let walking = self.slots.into_iter().filter(|slot| slot.is_walking).map(|slot| slot.client);
+        self.left.extend(walking);
+        self.stage.give_back(self.left);
+    }
+
+    fn drive(&mut self, end_ns: u64, mut schedule: Option<&mut Schedule>, phase: Phase) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
+        let sending = phase != Phase::Drain;
         let mut hurried_ns = self.stage.now_ns();
         loop {
             let now = self.stage.now_ns();
@@ -92,7 +123,7 @@ impl<'a> Control<'a> {
             if now >= end_ns || is_over {
                 return Ok(());
             }
-            let mut wait_ns = HURRY_NS.min(end_ns - now);
+            let (mut wait_ns, sent) = (HURRY_NS.min(end_ns - now), self.tally.sent);
             if sending {
                 wait_ns = wait_ns.min(self.begin_due(schedule.as_deref_mut(), now)?);
             }
@@ -100,12 +131,11 @@ impl<'a> Control<'a> {
                 hurried_ns = now;
                 self.hurry(now)?;
             }
-            self.stage.look(&mut events, wait_ns)?;
+            self.stage.look(&mut events, now, wait_ns, self.tally.sent > sent)?;
             for Token(at) in events.iter().map(|event| event.token()) {
                 self.hear(at)?;
             }
-            self.stage.gauges.sent.store(self.tally.sent, Ordering::Relaxed);
-            self.stage.gauges.delivered.store(self.tally.delivered, Ordering::Relaxed);
+            self.stage.show(phase, self.tally.sent, self.tally.delivered);
         }
     }
 
@@ -120,10 +150,13 @@ impl<'a> Control<'a> {
             return Ok(if self.idle.is_empty() { HURRY_NS } else { 0 });
         };
         while !self.idle.is_empty()
-            && let Some(departure) = schedule.take(now)
+            && let Some(late_ns) = schedule.take(now)
         {
-            self.tally.late += u64::from(departure.late_ns > LATE_NS);
-            self.begin()?;
+            let count = self.idle.len().min(self.config.burst as usize);
+            self.tally.late += if late_ns > LATE_NS { count as u64 } else { 0 };
+            for _ in 0..count {
+                self.begin()?;
+            }
         }
         Ok(if self.idle.is_empty() { HURRY_NS } else { schedule.wait_ns(now) })
     }
@@ -197,7 +230,11 @@ impl<'a> Control<'a> {
         slot.is_walking = false;
         if renew {
             self.tally.repeated += slot.client.repeated;
-            slot.client = self.stage.client(at, slot.client.peer)?;
+            let client = self.stage.client(at, slot.client.peer)?;
+            let old = std::mem::replace(&mut slot.client, client);
+            if old.is_allocated() && self.left.len() < LEFT_MAX {
+                self.left.push(old);
+            }
         }
         self.idle.push_back(at);
         Ok(())

@@ -22,6 +22,8 @@ pub struct Ledger {
     /// One bit a packet: whether it has come.
     come: Vec<u64>,
     departed: u64,
+    /// Packets before this one are not counted.
+    first: u64,
     arrived: u64,
     /// Packets before this one are no longer waited for.
     given_up: u64,
@@ -31,7 +33,8 @@ pub struct Ledger {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Ledger { come: vec![0; (REMEMBERED / 64) as usize], departed: 0, arrived: 0, given_up: 0, under_way: 0 }
+        let come = vec![0; (REMEMBERED / 64) as usize];
+        Ledger { come, departed: 0, first: 0, arrived: 0, given_up: 0, under_way: 0 }
     }
 }
 
@@ -43,6 +46,17 @@ fn place(seq: u64) -> (usize, u64) {
 }
 
 impl Ledger {
+    /// Counts only what departs from now on.
+    pub fn open(&mut self) {
+        (self.first, self.arrived) = (self.departed, 0);
+    }
+
+    /// Whether a packet is one of those that are counted.
+    #[inline]
+    pub fn counts(&self, seq: u64) -> bool {
+        seq >= self.first
+    }
+
     /// The number that the next departure gets.
     #[inline]
     pub fn next_seq(&self) -> u64 {
@@ -75,7 +89,7 @@ impl Ledger {
             return Arrival::Again;
         }
         self.come[word] |= bit;
-        self.arrived += 1;
+        self.arrived += u64::from(self.counts(seq));
         if seq >= self.given_up {
             self.under_way -= 1;
         }
@@ -98,13 +112,13 @@ impl Ledger {
         self.under_way
     }
 
-    /// Packets that left.
+    /// Packets that left and are counted.
     #[inline]
     pub fn departed(&self) -> u64 {
-        self.departed
+        self.departed - self.first
     }
 
-    /// Packets that came, each counted once.
+    /// Those of them that came, each once.
     #[inline]
     pub fn arrived(&self) -> u64 {
         self.arrived
@@ -141,6 +155,18 @@ mod tests {
         assert_eq!((ledger.under_way(), ledger.arrived()), (2, 2));
         ledger.give_up(u64::MAX);
         assert_eq!(ledger.under_way(), 0);
+    }
+
+    #[test]
+    fn what_left_before_is_not_counted_and_still_waited_for() {
+        let mut ledger = ledger(3);
+        ledger.arrive(0);
+        ledger.open();
+        assert_eq!((ledger.departed(), ledger.arrived(), ledger.under_way()), (0, 0, 2));
+        assert_eq!((ledger.arrive(1), ledger.counts(1)), (Arrival::First, false));
+        ledger.depart();
+        assert_eq!((ledger.arrive(3), ledger.counts(3)), (Arrival::First, true));
+        assert_eq!((ledger.departed(), ledger.arrived(), ledger.under_way()), (1, 1, 1));
     }
 
     #[test]

@@ -9,15 +9,15 @@ use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Receive buffer of a UDP socket, in bytes; the kernel cuts it to `net.core.rmem_max`.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Bytes that wait for a stream to take them before no more are accepted.
 const BACKLOG_MAX: usize = 64 << 10;
-/// Bytes read from a stream at once.
-const READ_LEN: usize = 64 << 10;
+/// Room for what is read from a stream: the longest message and more. Memory is used as far as bytes reach.
+const READ_LEN: usize = 128 << 10;
 
 /// How clients come to the server.
 #[derive(Clone, Debug)]
@@ -57,9 +57,10 @@ pub struct Stream {
     tls: Option<ClientConnection>,
     /// What the connection has not taken yet. With TLS the session holds that, and this is the last message.
     unsent: Vec<u8>,
-    /// What was read and not taken yet, from `taken` on.
-    read: Vec<u8>,
+    /// What was read and not taken yet, from `taken` to `filled`.
+    read: Box<[u8]>,
     taken: usize,
+    filled: usize,
 }
 
 /// A UDP socket that never blocks and has a large receive buffer.
@@ -71,20 +72,35 @@ pub fn udp_socket(local: SocketAddr) -> io::Result<UdpSocket> {
     Ok(UdpSocket::from_std(socket.into()))
 }
 
-/// Any port on any address of a family.
-fn anywhere(like: SocketAddr) -> SocketAddr {
+/// Any address of the family of another.
+pub fn anywhere(like: SocketAddr) -> IpAddr {
     match like {
-        SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-        SocketAddr::V6(_) => ([0u16; 8], 0).into(),
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 
+/// A connection that is being made.
+fn tcp_stream(server: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if !source.is_unspecified() {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    match socket.connect(&server.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    socket.set_tcp_nodelay(true)?;
+    Ok(TcpStream::from_std(socket.into()))
+}
+
 impl Link {
-    /// Begins a way to the server; a stream may be sent to at once and connects meanwhile.
-    pub fn open(transport: &Transport, server: SocketAddr) -> io::Result<Self> {
+    /// Begins a way to the server from an address of this host, which may be unspecified; a stream may be sent to at
+    /// once and connects meanwhile.
+    pub fn open(transport: &Transport, server: SocketAddr, source: IpAddr) -> io::Result<Self> {
         let tls = match transport {
             Transport::Udp => {
-                let socket = udp_socket(anywhere(server))?;
+                let socket = udp_socket(SocketAddr::new(source, 0))?;
                 socket.connect(server)?;
                 return Ok(Link::Datagrams(socket));
             }
@@ -96,9 +112,9 @@ impl Link {
                 Some(session)
             }
         };
-        let tcp = TcpStream::connect(server)?;
-        tcp.set_nodelay(true)?;
-        Ok(Link::Stream(Box::new(Stream { tcp, tls, unsent: Vec::new(), read: Vec::new(), taken: 0 })))
+        let tcp = tcp_stream(server, source)?;
+        let read = vec![0; READ_LEN].into_boxed_slice();
+        Ok(Link::Stream(Box::new(Stream { tcp, tls, unsent: Vec::new(), read, taken: 0, filled: 0 })))
     }
 
     /// Has its readiness reported under `token`.
@@ -106,6 +122,16 @@ impl Link {
         match self {
             Link::Datagrams(socket) => registry.register(socket, token, Interest::READABLE),
             Link::Stream(stream) => registry.register(&mut stream.tcp, token, Interest::READABLE | Interest::WRITABLE),
+        }
+    }
+
+    /// Has its readiness reported under another token, also what it is ready for already.
+    pub fn reregister(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Link::Datagrams(socket) => registry.reregister(socket, token, Interest::READABLE),
+            Link::Stream(stream) => {
+                registry.reregister(&mut stream.tcp, token, Interest::READABLE | Interest::WRITABLE)
+            }
         }
     }
 
@@ -131,7 +157,11 @@ impl Link {
                 Err(error) if has_no_room(&error) => Ok(false),
                 Err(error) => Err(error),
             },
-            Link::Stream(stream) => stream.send(message),
+            Link::Stream(stream) => {
+                let taken = stream.queue(message)?;
+                stream.flush()?;
+                Ok(taken)
+            }
         }
     }
 
@@ -158,7 +188,8 @@ impl Link {
     }
 }
 
-fn is_later(error: &io::Error) -> bool {
+/// Whether there is nothing to do now.
+pub fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
@@ -173,7 +204,8 @@ fn is_not_yet(error: &io::Error) -> bool {
 }
 
 impl Stream {
-    fn send(&mut self, message: &[u8]) -> io::Result<bool> {
+    /// Has a message sent by the next flush; false when there is no room for it now.
+    pub fn queue(&mut self, message: &[u8]) -> io::Result<bool> {
         const PADDING: [u8; 3] = [0; 3];
         let padding = &PADDING[..padded(message.len()) - message.len()];
         if self.is_full() {
@@ -195,7 +227,6 @@ impl Stream {
                 self.unsent.extend_from_slice(padding);
             }
         }
-        self.flush()?;
         Ok(true)
     }
 
@@ -208,7 +239,8 @@ impl Stream {
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Sends what waits, as far as the connection takes it.
+    pub fn flush(&mut self) -> io::Result<()> {
         let flushed = match &mut self.tls {
             Some(session) => flush_session(session, &mut self.tcp),
             None => flush_bytes(&mut self.unsent, &mut self.tcp),
@@ -219,9 +251,10 @@ impl Stream {
         }
     }
 
-    fn receive(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+    /// As [`Link::receive`].
+    pub fn receive(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
-            let rest = &self.read[self.taken..];
+            let rest = &self.read[self.taken..self.filled];
             match next_frame(rest, ChannelRange::Rfc8656) {
                 Next::Frame { message, frame, .. } => {
                     let room = room.get_mut(..message).ok_or_else(|| io::Error::other("a message is too long"))?;
@@ -232,24 +265,25 @@ impl Stream {
                 Next::Incomplete => {}
                 Next::Desync => return Err(io::Error::other("the server sent what is no STUN and no ChannelData")),
             }
-            self.read.drain(..self.taken);
-            self.taken = 0;
-            let before = self.read.len();
-            self.read.resize(before + READ_LEN, 0);
-            let result = self.read_more(before);
-            self.read.truncate(before + *result.as_ref().unwrap_or(&0));
-            match result {
-                Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")),
-                Ok(_) => {}
+            self.read.copy_within(self.taken..self.filled, 0);
+            (self.taken, self.filled) = (0, self.filled - self.taken);
+            match self.read_more() {
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        ErrorKind::UnexpectedEof,
+                        "the server closed the connection (many have a limit of those without an allocation)",
+                    ));
+                }
+                Ok(len) => self.filled += len,
                 Err(error) if is_not_yet(&error) => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Reads once into the end of the buffer; 0 is the end of the stream.
-    fn read_more(&mut self, at: usize) -> io::Result<usize> {
-        let room = &mut self.read[at..];
+    /// Reads once behind what there is; 0 is the end of the stream.
+    fn read_more(&mut self) -> io::Result<usize> {
+        let room = &mut self.read[self.filled..];
         let Some(session) = &mut self.tls else { return self.tcp.read(room) };
         loop {
             match session.reader().read(room) {

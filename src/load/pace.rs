@@ -55,23 +55,10 @@ pub enum Pace {
     Even,
 }
 
-/// A departure that is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Departure {
-    /// How long ago it was due, in nanoseconds.
-    pub late_ns: u64,
-    /// Whether it begins a burst.
-    pub is_first: bool,
-}
-
 /// Departures at a rate, in bursts of one or more.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     pace: Pace,
-    burst: u32,
-    /// What is left of the burst that is under way.
-    left: Departure,
-    left_count: u32,
     /// Mean time from one burst to the next, in nanoseconds.
     gap_ns: f64,
     /// When the next burst is due; a fraction, so that no rounding adds up.
@@ -89,17 +76,12 @@ impl Schedule {
             Pace::Poisson => rng.gap_ns(gap_ns),
             Pace::Even => gap_ns * (rng.below(1 << 20) as f64 / f64::from(1 << 20)),
         };
-        let left = Departure { late_ns: 0, is_first: false };
-        Schedule { pace, burst, left, left_count: 0, gap_ns, due_ns: now_ns as f64 + first, rng }
+        Schedule { pace, gap_ns, due_ns: now_ns as f64 + first, rng }
     }
 
-    /// Takes one departure that is due.
+    /// Takes one burst that is due and says how long ago it was, in nanoseconds.
     #[inline]
-    pub fn take(&mut self, now_ns: u64) -> Option<Departure> {
-        if self.left_count > 0 {
-            self.left_count -= 1;
-            return Some(self.left);
-        }
+    pub fn take(&mut self, now_ns: u64) -> Option<u64> {
         let late_ns = now_ns as f64 - self.due_ns;
         if late_ns < 0.0 {
             return None;
@@ -108,15 +90,14 @@ impl Schedule {
             Pace::Poisson => self.rng.gap_ns(self.gap_ns),
             Pace::Even => self.gap_ns,
         };
-        (self.left.late_ns, self.left_count) = (late_ns as u64, self.burst - 1);
-        Some(Departure { late_ns: late_ns as u64, is_first: true })
+        Some(late_ns as u64)
     }
 
-    /// Time until the next departure, in nanoseconds; 0 when one is due.
+    /// Time until the next burst, in nanoseconds; 0 when one is due.
     #[inline]
     pub fn wait_ns(&self, now_ns: u64) -> u64 {
         // A negative number becomes 0.
-        if self.left_count > 0 { 0 } else { (self.due_ns - now_ns as f64).ceil() as u64 }
+        (self.due_ns - now_ns as f64).ceil() as u64
     }
 }
 
@@ -157,19 +138,18 @@ mod tests {
     #[test]
     fn what_was_missed_is_made_up_for_and_called_late() {
         let mut schedule = Schedule::new(Pace::Even, 1000.0, 1, 0, 3);
-        let late: Vec<u64> =
-            std::iter::from_fn(|| schedule.take(10_000_000)).map(|departure| departure.late_ns).collect();
+        let late: Vec<u64> = std::iter::from_fn(|| schedule.take(10_000_000)).collect();
         assert!((10..=11).contains(&late.len()), "{late:?}");
         assert!(late.windows(2).all(|pair| pair[0] > pair[1]), "{late:?}");
         assert!(schedule.wait_ns(10_000_000) > 0);
     }
 
     #[test]
-    fn a_burst_leaves_at_once_and_keeps_the_rate() {
+    fn a_burst_is_due_once_and_keeps_the_rate() {
         let mut schedule = Schedule::new(Pace::Even, 1000.0, 4, 0, 3);
         let now = schedule.wait_ns(0);
-        let firsts: Vec<bool> = std::iter::from_fn(|| schedule.take(now)).map(|departure| departure.is_first).collect();
-        assert_eq!(firsts, [true, false, false, false]);
+        assert!(schedule.take(now).is_some());
+        assert_eq!(schedule.take(now), None);
         assert!((3_999_998..=4_000_000).contains(&schedule.wait_ns(now)), "{}", schedule.wait_ns(now));
     }
 

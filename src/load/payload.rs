@@ -1,9 +1,14 @@
 //! What every packet carries, so that the far end tells a good one from a damaged one. Pure.
 
+use super::SIZE_MAX;
 use super::pace::Rng;
 
 /// Fewest bytes of a payload: the stamp alone.
 pub const PAYLOAD_LEN_MIN: usize = 24;
+/// Bytes of the seal, which follows the stamp.
+const SEAL_LEN: usize = 8;
+/// Places in the pattern at which a body may begin; a power of two. Few, so that it stays in the nearest cache.
+const STARTS: u64 = 4096;
 
 /// The head of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,43 +21,69 @@ pub struct Stamp {
     pub sent_ns: u64,
 }
 
-/// Writes a payload of at least [`PAYLOAD_LEN_MIN`] bytes: the run's tag, the stamp, and bytes that follow from both.
-#[inline]
-pub fn fill(out: &mut [u8], tag: u32, stamp: Stamp) {
-    let (head, body) = out.split_at_mut(PAYLOAD_LEN_MIN);
-    head[..4].copy_from_slice(&tag.to_be_bytes());
-    head[4..8].copy_from_slice(&stamp.flow.to_be_bytes());
-    head[8..16].copy_from_slice(&stamp.seq.to_be_bytes());
-    head[16..24].copy_from_slice(&stamp.sent_ns.to_be_bytes());
-    let mut bytes = body_of(tag, stamp);
-    for chunk in body.chunks_mut(8) {
-        chunk.copy_from_slice(&bytes.next_u64().to_be_bytes()[..chunk.len()]);
-    }
+/// The payloads of one thread of a run: tag, stamp, a seal over both, and a stretch of random bytes that the seal
+/// chooses. Writing one is a copy and checking one a comparison, so that neither is what limits a load.
+#[derive(Debug)]
+pub struct Pattern {
+    tag: u32,
+    bytes: Box<[u8]>,
 }
 
-/// Reads a payload that must be `len` bytes long and whole: every byte is compared with what [`fill`] wrote for this
-/// run. `None` is a damaged or foreign packet.
-#[inline]
-pub fn check(payload: &[u8], len: usize, tag: u32) -> Option<Stamp> {
-    if payload.len() != len {
-        return None;
+impl Pattern {
+    /// Payloads that are told from any others by `tag`.
+    pub fn new(tag: u32) -> Self {
+        let (mut rng, mut bytes) = (Rng::new(tag.into()), vec![0; STARTS as usize + SIZE_MAX]);
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&rng.next_u64().to_be_bytes()[..chunk.len()]);
+        }
+        Pattern { tag, bytes: bytes.into_boxed_slice() }
     }
-    let (head, body) = payload.split_first_chunk::<PAYLOAD_LEN_MIN>()?;
-    let stamp = Stamp {
-        flow: u32::from_be_bytes(head[4..8].try_into().ok()?),
-        seq: u64::from_be_bytes(head[8..16].try_into().ok()?),
-        sent_ns: u64::from_be_bytes(head[16..24].try_into().ok()?),
-    };
-    let mut bytes = body_of(tag, stamp);
-    let whole = head[..4] == tag.to_be_bytes()
-        && body.chunks(8).all(|chunk| *chunk == bytes.next_u64().to_be_bytes()[..chunk.len()]);
-    whole.then_some(stamp)
-}
 
-/// Every field of the head is in the seed, so damage to the head shows in the body too.
-fn body_of(tag: u32, stamp: Stamp) -> Rng {
-    let place = u64::from(tag) << 32 | u64::from(stamp.flow);
-    Rng::new(place ^ stamp.seq.rotate_left(16) ^ stamp.sent_ns.rotate_left(40))
+    /// Writes a payload of [`PAYLOAD_LEN_MIN`] to [`SIZE_MAX`] bytes.
+    #[inline]
+    pub fn fill(&self, out: &mut [u8], stamp: Stamp) {
+        let (head, body) = out.split_at_mut(PAYLOAD_LEN_MIN);
+        head[..4].copy_from_slice(&self.tag.to_be_bytes());
+        head[4..8].copy_from_slice(&stamp.flow.to_be_bytes());
+        head[8..16].copy_from_slice(&stamp.seq.to_be_bytes());
+        head[16..24].copy_from_slice(&stamp.sent_ns.to_be_bytes());
+        let seal = self.seal(stamp);
+        let (first, rest) = body.split_at_mut(SEAL_LEN.min(body.len()));
+        first.copy_from_slice(&seal.to_be_bytes()[..first.len()]);
+        rest.copy_from_slice(self.stretch(seal, rest.len()));
+    }
+
+    /// Reads a payload that must be `len` bytes long and whole: every byte is compared with what [`Pattern::fill`]
+    /// wrote. `None` is a damaged or foreign packet.
+    #[inline]
+    pub fn check(&self, payload: &[u8], len: usize) -> Option<Stamp> {
+        if payload.len() != len {
+            return None;
+        }
+        let (head, body) = payload.split_first_chunk::<PAYLOAD_LEN_MIN>()?;
+        let stamp = Stamp {
+            flow: u32::from_be_bytes(head[4..8].try_into().ok()?),
+            seq: u64::from_be_bytes(head[8..16].try_into().ok()?),
+            sent_ns: u64::from_be_bytes(head[16..24].try_into().ok()?),
+        };
+        let seal = self.seal(stamp);
+        let (first, rest) = body.split_at(SEAL_LEN.min(body.len()));
+        let whole = head[..4] == self.tag.to_be_bytes()
+            && *first == seal.to_be_bytes()[..first.len()]
+            && *rest == *self.stretch(seal, rest.len());
+        whole.then_some(stamp)
+    }
+
+    /// Every field of the head is in it, so damage to the head shows.
+    fn seal(&self, stamp: Stamp) -> u64 {
+        let place = u64::from(self.tag) << 32 | u64::from(stamp.flow);
+        Rng::new(place ^ stamp.seq.rotate_left(16) ^ stamp.sent_ns.rotate_left(40)).next_u64()
+    }
+
+    fn stretch(&self, seal: u64, len: usize) -> &[u8] {
+        let start = (seal % STARTS) as usize;
+        &self.bytes[start..start + len]
+    }
 }
 
 #[cfg(test)]
@@ -63,23 +94,39 @@ mod tests {
 
     #[test]
     fn a_whole_payload_gives_its_stamp_back() {
-        for len in [PAYLOAD_LEN_MIN, 25, 31, 160, 1201] {
+        let (own, other) = (Pattern::new(7), Pattern::new(8));
+        for len in [PAYLOAD_LEN_MIN, 25, 31, 32, 33, 160, 1201, SIZE_MAX] {
             let mut payload = vec![0; len];
-            fill(&mut payload, 7, STAMP);
-            assert_eq!(check(&payload, len, 7), Some(STAMP), "{len}");
-            assert_eq!(check(&payload, len, 8), None, "another run's");
-            assert_eq!(check(&payload[..len - 1], len, 7), None, "cut short");
+            own.fill(&mut payload, STAMP);
+            assert_eq!(own.check(&payload, len), Some(STAMP), "{len}");
+            assert_eq!(other.check(&payload, len), None, "another run's");
+            assert_eq!(own.check(&payload[..len - 1], len), None, "cut short");
         }
     }
 
     #[test]
     fn a_flipped_bit_anywhere_is_seen() {
-        let mut payload = vec![0; 40];
-        fill(&mut payload, 7, STAMP);
-        for bit in 0..payload.len() * 8 {
-            payload[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(check(&payload, 40, 7), None, "bit {bit}");
-            payload[bit / 8] ^= 1 << (bit % 8);
+        let pattern = Pattern::new(7);
+        for len in [40, 160] {
+            let mut payload = vec![0; len];
+            pattern.fill(&mut payload, STAMP);
+            for bit in 0..len * 8 {
+                payload[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(pattern.check(&payload, len), None, "bit {bit}");
+                payload[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_those_of_another_packet_are_seen() {
+        let pattern = Pattern::new(7);
+        let [mut one, mut next] = [[0; 160]; 2];
+        pattern.fill(&mut one, STAMP);
+        pattern.fill(&mut next, Stamp { seq: STAMP.seq + 1, ..STAMP });
+        for cut in PAYLOAD_LEN_MIN..152 {
+            let mixed = [&one[..cut], &next[cut..]].concat();
+            assert_eq!(pattern.check(&mixed, 160), None, "cut at {cut}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::histogram::Histogram;
 use super::usage::Usage;
-use super::{Config, Mode, Via};
+use super::{Config, Gso, Mode, Via};
 use crate::load::pace::Pace;
 use serde::Serialize;
 use std::fmt::Write;
@@ -10,15 +10,19 @@ use std::fmt::Write;
 /// What a thread counted.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// How long it sent, in seconds.
+    /// How long it was counted, in seconds.
     pub seconds: f64,
+    /// The share of that time in which the thread had something to do, 0–1.
+    pub busy: f64,
     /// Packets sent, or requests begun.
     pub sent: u64,
     /// Packets that came out at the far end once, or requests that reached their goal.
     pub arrived: u64,
     /// Packets the relay handed on: two for one that a peer returns.
     pub delivered: u64,
-    /// Those while it was still sending.
+    /// Packets the relay handed on, whenever they were sent.
+    pub handed_on: u64,
+    /// Those before the window closed.
     pub in_time: u64,
     /// Packets that came again.
     pub duplicates: u64,
@@ -36,6 +40,10 @@ pub struct Tally {
     pub failed: u64,
     /// What else the reader should know.
     pub notes: Vec<String>,
+    /// What stopped it before its time.
+    pub fault: Option<String>,
+    /// What the watched program had used when the window opened and when it closed, from the thread that watches.
+    pub watched: Option<(Usage, Usage)>,
     /// From departure to the far end.
     pub latency: Histogram,
 }
@@ -44,9 +52,11 @@ impl Tally {
     /// Adds another thread's.
     pub fn merge(&mut self, other: Tally) {
         self.seconds = self.seconds.max(other.seconds);
+        self.busy = self.busy.max(other.busy);
         self.sent += other.sent;
         self.arrived += other.arrived;
         self.delivered += other.delivered;
+        self.handed_on += other.handed_on;
         self.in_time += other.in_time;
         self.duplicates += other.duplicates;
         self.corrupted += other.corrupted;
@@ -56,18 +66,22 @@ impl Tally {
         self.repeated += other.repeated;
         self.failed += other.failed;
         self.notes.extend(other.notes);
+        self.fault = self.fault.take().or(other.fault);
+        self.watched = self.watched.take().or(other.watched);
         self.latency.merge(&other.latency);
     }
 }
 
-/// What the server used, if it was watched.
-#[derive(Clone, Copy, Debug)]
+/// What the server had used, if it was watched.
+#[derive(Clone, Debug)]
 pub struct Watched {
     /// Before anything was asked of it.
     pub idle: Usage,
-    /// When the load began.
-    pub began: Usage,
-    /// When it had ended, the allocations still there.
+    /// With all allocations made.
+    pub made: Usage,
+    /// When the load began to be counted and when that ended.
+    pub window: (Usage, Usage),
+    /// At the end, the allocations still there.
     pub ended: Usage,
 }
 
@@ -84,17 +98,34 @@ pub struct Latency {
     pub max_us: f64,
 }
 
+/// What a thread of the server used.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerThread {
+    /// Its name.
+    pub name: String,
+    /// CPU time, in seconds.
+    pub cpu_s: f64,
+}
+
 /// What the server used.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Server {
     /// CPU time for one delivered packet or one request, in microseconds; `None` when there was none.
     pub cpu_us_per_unit: Option<f64>,
-    /// CPU time, in seconds.
+    /// CPU time while the load was counted, in seconds.
     pub cpu_s: f64,
+    /// How often one of its threads was put on a core, for one packet or request.
+    pub wakeups_per_unit: Option<f64>,
     /// Memory before the first allocation, in KiB.
     pub rss_before_kib: u64,
+    /// Memory with all allocations made, in KiB.
+    pub rss_made_kib: u64,
     /// Memory at the end of the load, in KiB.
     pub rss_after_kib: u64,
+    /// Memory that an allocation took, in bytes; `None` where none is held.
+    pub rss_bytes_per_allocation: Option<f64>,
+    /// Its threads that did anything, the busiest first.
+    pub threads: Vec<ServerThread>,
 }
 
 /// The result of a load.
@@ -116,14 +147,23 @@ pub struct Report {
     pub rate: f64,
     /// How they followed each other.
     pub pace: Pace,
+    /// Packets that left at once.
+    pub burst: u32,
+    /// How those of a burst left.
+    pub gso: Gso,
+    /// How long it went on before it was counted, in seconds.
+    pub warm_up_seconds: f64,
     /// Whether somebody ended it early.
     pub interrupted: bool,
     /// How long it took to set up, in seconds.
     pub set_up_seconds: f64,
     /// Allocations a second meanwhile, with channel or permission; `None` where there is no set-up.
     pub set_up_per_second: Option<f64>,
-    /// How long it sent, in seconds.
+    /// How long it was counted, in seconds.
     pub seconds: f64,
+    /// The share of that time in which the busiest thread of the generator had something to do, 0–1: near 1, the
+    /// generator is what is measured.
+    pub generator_busy: f64,
     /// Packets sent, or requests begun.
     pub sent: u64,
     /// Packets that arrived, each counted once, or requests that reached their goal.
@@ -152,6 +192,8 @@ pub struct Report {
     pub latency: Option<Latency>,
     /// What the server used.
     pub process: Option<Server>,
+    /// What stopped a thread before its time.
+    pub fault: Option<String>,
     /// What else the reader should know.
     pub notes: Vec<String>,
 }
@@ -177,16 +219,20 @@ impl Report {
             size: config.size,
             rate: config.rate,
             pace: config.pace,
+            burst: config.burst,
+            gso: config.gso,
+            warm_up_seconds: config.warm_up.as_secs_f64(),
             interrupted: stopped,
             set_up_seconds,
             set_up_per_second: set_up.then(|| config.allocations as f64 / set_up_seconds),
             seconds: tally.seconds,
+            generator_busy: tally.busy,
             sent: tally.sent,
             arrived: tally.arrived,
             delivered: tally.delivered,
             delivered_per_second,
             delivered_mbit_per_second: is_relayed.then(|| delivered_per_second * config.size as f64 * 8.0 / 1e6),
-            loss: if tally.sent == 0 { 0.0 } else { 1.0 - tally.arrived as f64 / tally.sent as f64 },
+            loss: if tally.sent == 0 { 0.0 } else { (1.0 - tally.arrived as f64 / tally.sent as f64).max(0.0) },
             duplicates: tally.duplicates,
             corrupted: tally.corrupted,
             late: tally.late,
@@ -194,7 +240,8 @@ impl Report {
             repeated: tally.repeated,
             failed: tally.failed,
             latency: (tally.latency.count() > 0).then_some(latency),
-            process: watched.map(|watched| server(&watched, tally.delivered)),
+            process: watched.map(|watched| server(&watched, tally.in_time, is_relayed.then_some(config.allocations))),
+            fault: tally.fault,
             notes,
         }
     }
@@ -224,11 +271,22 @@ impl Report {
             let text = format!("p50 {p50_us:.0} us, p99 {p99_us:.0} us, p99.9 {p999_us:.0} us, max {max_us:.0} us");
             row("latency", text);
         }
-        if let Some(server) = self.process {
+        row("generator", format!("{:.0} % busy", self.generator_busy * 100.0));
+        if let Some(server) = &self.process {
             let one = unit.strip_suffix('s').unwrap_or(unit);
             let per_unit = server.cpu_us_per_unit.map_or_else(|| "-".to_owned(), |us| format!("{us:.2} us a {one}"));
-            row("server's CPU", format!("{per_unit}, {:.2} s in all", server.cpu_s));
-            row("server's RSS", format!("{} KiB before, {} KiB after", server.rss_before_kib, server.rss_after_kib));
+            let wakeups = server.wakeups_per_unit.map_or_else(String::new, |count| format!(", {count:.2} wake-ups"));
+            row("server's CPU", format!("{per_unit}{wakeups}, {:.2} s in all", server.cpu_s));
+            if server.threads.len() > 1 {
+                let share = |thread: &ServerThread| {
+                    format!("{} {:.0} %", thread.name, thread.cpu_s / server.cpu_s.max(1e-9) * 100.0)
+                };
+                row("its threads", server.threads.iter().map(share).collect::<Vec<_>>().join(", "));
+            }
+            let each = server.rss_bytes_per_allocation;
+            let each = each.map_or_else(String::new, |bytes| format!(", {bytes:.0} bytes an allocation"));
+            let (before, after) = (server.rss_before_kib, server.rss_after_kib);
+            row("server's RSS", format!("{before} KiB before, {after} KiB after{each}"));
         }
         let counts = [
             ("failed", self.failed, "did not reach their goal"),
@@ -242,16 +300,42 @@ impl Report {
         for note in &self.notes {
             row("note", note.clone());
         }
+        if let Some(fault) = &self.fault {
+            row("fault", fault.clone());
+        }
         out
     }
 }
 
-fn server(watched: &Watched, delivered: u64) -> Server {
-    let cpu_ns = watched.ended.cpu_ns.saturating_sub(watched.began.cpu_ns) as f64;
+fn server(watched: &Watched, units: u64, allocations: Option<usize>) -> Server {
+    let (open, close) = &watched.window;
+    let mut used = close.since(open);
+    used.sort_by_key(|thread| std::cmp::Reverse(thread.cpu_ns));
+    let (cpu_ns, turns) = used.iter().fold((0, 0), |sum, thread| (sum.0 + thread.cpu_ns, sum.1 + thread.turns));
+    let per_unit = |total: f64| (units > 0).then(|| total / units as f64);
+    let grown = watched.made.rss_kib as f64 - watched.idle.rss_kib as f64;
+    let threads = used.into_iter().filter(|thread| thread.turns > 0 || thread.cpu_ns > 0);
     Server {
-        cpu_us_per_unit: (delivered > 0).then(|| cpu_ns / 1e3 / delivered as f64),
-        cpu_s: cpu_ns / 1e9,
+        cpu_us_per_unit: per_unit(cpu_ns as f64 / 1e3),
+        cpu_s: cpu_ns as f64 / 1e9,
+        wakeups_per_unit: per_unit(turns as f64),
         rss_before_kib: watched.idle.rss_kib,
+        rss_made_kib: watched.made.rss_kib,
         rss_after_kib: watched.ended.rss_kib,
+        rss_bytes_per_allocation: allocations.map(|count| grown * 1024.0 / count as f64),
+        threads: threads.map(|thread| ServerThread { name: thread.name, cpu_s: thread.cpu_ns as f64 / 1e9 }).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_counted_outlives_a_fault() {
+        let mut tally = Tally { delivered: 5, busy: 0.5, ..Tally::default() };
+        tally.merge(Tally { delivered: 2, busy: 0.2, fault: Some("first".into()), ..Tally::default() });
+        tally.merge(Tally { delivered: 1, fault: Some("second".into()), ..Tally::default() });
+        assert_eq!((tally.delivered, tally.busy, tally.fault.as_deref()), (8, 0.5, Some("first")));
     }
 }
