@@ -1,18 +1,12 @@
 //! Measures turnpike against coturn, side by side on loopback: `cargo bench --bench relay`.
 //!
-//! Conductor and load generator in one program, on a core of its own; the server under test
-//! has another. What is measured and how to read it: `benches/README.md`.
+//! The conductor: it starts servers on one core and `turnpike load` on another, in rounds, and adds up what that
+//! reports. What is measured and how to read it: `benches/README.md`.
 
-#[path = "relay/client.rs"]
-mod client;
 #[path = "relay/conductor.rs"]
 mod conductor;
-#[path = "relay/control.rs"]
-mod control;
-#[path = "relay/ledger.rs"]
-mod ledger;
-#[path = "relay/load.rs"]
-mod load;
+#[path = "relay/generator.rs"]
+mod generator;
 #[path = "relay/machine.rs"]
 mod machine;
 #[path = "relay/report.rs"]
@@ -21,21 +15,12 @@ mod report;
 mod scenario;
 #[path = "relay/server.rs"]
 mod server;
-#[path = "relay/stage.rs"]
-mod stage;
 
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use scenario::Scenario;
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
-use std::{env, io};
-
-/// Says that this process is already pinned and may open its files.
-const PINNED: &str = "TURNPIKE_BENCH_PINNED";
-/// Raises the limit of open files and pins to a core.
-const PIN: &str = "ulimit -n \"$(ulimit -H -n)\"; exec taskset -c \"$0\" \"$@\"";
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Measures turnpike against coturn, side by side on loopback.
 #[derive(Debug, Parser)]
@@ -44,9 +29,9 @@ pub struct Args {
     /// Rounds; every server runs every scenario once a round
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Length of a measured window, in seconds (0.1-600)
-    #[arg(long, default_value_t = 4.0, value_parser = window_seconds)]
-    seconds: f64,
+    /// Length of a measured window, in seconds
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
     /// Longest wait for other programs to leave the cores alone before a measurement, in seconds
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3600))]
     patience: u64,
@@ -69,6 +54,9 @@ pub struct Args {
     /// Binary of the server `coturn`
     #[arg(long, value_name = "PATH", default_value = "/usr/bin/turnserver")]
     coturn: PathBuf,
+    /// Binary whose `load` is the generator [default: that of this build]
+    #[arg(long, value_name = "PATH")]
+    generator: Option<PathBuf>,
     /// Seed of order and traffic
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -91,11 +79,11 @@ impl Args {
     fn wants(&self, scenario: &Scenario) -> bool {
         self.scenario.is_empty() || self.scenario.iter().any(|name| name == scenario.name)
     }
-}
 
-fn window_seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().ok().filter(|seconds| (0.1..=600.0).contains(seconds));
-    seconds.ok_or_else(|| "not between 0.1 and 600".to_owned())
+    /// The program that makes the load.
+    fn generator(&self) -> &Path {
+        self.generator.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_turnpike")))
+    }
 }
 
 fn scenario_names() -> PossibleValuesParser {
@@ -108,11 +96,7 @@ fn main() -> ExitCode {
         println!("nothing measured: this is a benchmark, run it with `cargo bench --bench relay`");
         return ExitCode::SUCCESS;
     }
-    let result = match env::var_os(PINNED) {
-        None => Err(pin(args.generator_core)),
-        Some(_) => conductor::run(&args),
-    };
-    match result {
+    match conductor::run(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -120,15 +104,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Replaces this process by itself on the generator's core. Returns only if that fails.
-fn pin(core: usize) -> io::Error {
-    let program = match env::current_exe() {
-        Ok(program) => program,
-        Err(error) => return error,
-    };
-    let mut command = Command::new("sh");
-    command.args(["-c", PIN, &core.to_string()]).arg(program).args(env::args_os().skip(1));
-    command.env(PINNED, "1").exec()
 }

@@ -1,15 +1,16 @@
 //! The order of things: rounds, in each every scenario, in each every server.
 
 use crate::Args;
-use crate::client::Sources;
-use crate::machine::{self, Machine, Rooms};
-use crate::report::{self, Entry, Sample};
-use crate::scenario::{self, Scenario};
-use crate::server::{Candidate, Flavour};
-use crate::stage::Stage;
-use std::time::Duration;
+use crate::generator;
+use crate::machine::{self, Cores, Machine, Rooms};
+use crate::report::{self, Entry, Row, Sample};
+use crate::scenario::{self, Contest, Scenario};
+use crate::server::{Candidate, Flavour, Premises};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 use turnpike::load::pace::Rng;
+use turnpike::load::usage::Usage;
 
 /// The share of a core others may take before a measurement counts as disturbed.
 const OTHERS_MAX: f64 = 0.1;
@@ -17,57 +18,81 @@ const OTHERS_MAX: f64 = 0.1;
 /// A run over all rounds.
 struct Run<'a> {
     args: &'a Args,
-    scenarios: Vec<&'static Scenario>,
-    candidates: Vec<Candidate>,
+    cores: Cores,
+    /// Each with those compared in it; ratios are taken to the last one.
+    scenarios: Vec<(&'static Scenario, Vec<Candidate>)>,
     rooms: Rooms,
-    sources: Sources,
+    certificate: PathBuf,
+    key: PathBuf,
     entries: Vec<Entry>,
     failures: Vec<String>,
 }
 
-/// Measures everything and prints the table; false when a measurement failed.
+/// Measures everything and prints the tables; false when a measurement failed.
 pub fn run(args: &Args) -> io::Result<bool> {
+    let rooms = Rooms::new()?;
+    let servers: Vec<Candidate> =
+        args.servers.iter().map(|name| candidate(args, name, &rooms)).collect::<io::Result<_>>()?;
+    let workers = candidate(args, "turnpike", &rooms)?;
+    let [one, two] = [("1-worker", 1), ("2-workers", 2)].map(|(name, count)| Candidate {
+        name: name.to_owned(),
+        workers: count,
+        ..workers.clone()
+    });
+    let compared = |scenario: &'static Scenario| match scenario.contest {
+        Contest::Servers => (scenario, servers.clone()),
+        Contest::Workers => (scenario, vec![two.clone(), one.clone()]),
+    };
+    let (certificate, key) = certificate(&rooms)?;
     let mut run = Run {
         args,
-        scenarios: scenario::ALL.iter().filter(|scenario| args.wants(scenario)).collect(),
-        candidates: args.servers.iter().map(|name| candidate(args, name)).collect::<io::Result<_>>()?,
-        rooms: Rooms::new()?,
-        sources: Sources::new(),
+        cores: Cores { server: args.server_core, generator: args.generator_core },
+        scenarios: scenario::ALL.iter().filter(|scenario| args.wants(scenario)).map(compared).collect(),
+        rooms,
+        certificate,
+        key,
         entries: Vec::new(),
         failures: Vec::new(),
     };
     let machine = Machine::look();
     println!("{machine}");
-    for candidate in &run.candidates {
+    for candidate in &servers {
         println!("{}: {} ({})", candidate.name, candidate.program.display(), candidate.version());
     }
-    let mut rng = Rng::new(args.seed);
+    let (began, mut rng) = (Instant::now(), Rng::new(args.seed));
     for round in 1..=args.rounds {
         run.round(round, &mut rng);
     }
-    run.print();
-    run.write_json(&machine)?;
+    run.print(began.elapsed());
+    run.write_json(&machine, &servers)?;
     Ok(run.failures.is_empty())
 }
 
-fn candidate(args: &Args, name: &str) -> io::Result<Candidate> {
+fn candidate(args: &Args, name: &str, rooms: &Rooms) -> io::Result<Candidate> {
     let (flavour, program) = match name {
         "coturn" => (Flavour::Coturn, Some(&args.coturn)),
         "base" => (Flavour::Turnpike, args.base.as_ref()),
         _ => (Flavour::Turnpike, Some(&args.turnpike)),
     };
     let program = program.ok_or_else(|| io::Error::other("the server `base` needs --base PATH"))?.clone();
-    Ok(Candidate { name: name.to_owned(), flavour, program })
+    Candidate::new(name, flavour, program, rooms.path())
+}
+
+/// A certificate and its key for the scenarios with TLS, the same for all servers.
+fn certificate(rooms: &Rooms) -> io::Result<(PathBuf, PathBuf)> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).map_err(io::Error::other)?;
+    let (certificate, key) = (rooms.path().join("certificate.pem"), rooms.path().join("key.pem"));
+    fs::write(&certificate, made.cert.pem())?;
+    fs::write(&key, made.signing_key.serialize_pem())?;
+    Ok((certificate, key))
 }
 
 impl Run<'_> {
-    /// One round. The servers take turns within a scenario, so that a ratio compares
-    /// neighbours in time.
+    /// One round. The servers take turns within a scenario, so that a ratio compares neighbours in time.
     fn round(&mut self, round: u32, rng: &mut Rng) {
         let mut scenarios = self.scenarios.clone();
         rng.shuffle(&mut scenarios);
-        for scenario in scenarios {
-            let mut candidates = self.candidates.clone();
+        for (scenario, mut candidates) in scenarios {
             rng.shuffle(&mut candidates);
             let seed = rng.next_u64();
             for candidate in candidates {
@@ -78,11 +103,11 @@ impl Run<'_> {
 
     /// One measurement, entered into the books whatever becomes of it.
     fn measure(&mut self, round: u32, scenario: &'static Scenario, candidate: &Candidate, seed: u64) {
-        eprint!("round {round}/{} {:18} {:8} ", self.args.rounds, scenario.name, candidate.name);
+        eprint!("round {round}/{} {:26} {:9} ", self.args.rounds, scenario.name, candidate.name);
         match self.undisturbed(scenario, candidate, seed) {
             Ok(sample) => {
-                let cost = sample.cost.map(|cost| format!("{cost:.0} {}", scenario.cost_unit));
-                let rate = sample.rate.map(|rate| format!(", {rate:.0} {}", scenario.rate_unit));
+                let cost = sample.cost.map(|cost| format!("{cost:.0} {}", scenario.unit.cost()));
+                let rate = sample.rate.map(|rate| format!(", {rate:.0} {}", scenario.unit.rate()));
                 eprintln!("{}{}", cost.unwrap_or_default(), rate.unwrap_or_default());
                 let server = candidate.name.clone();
                 self.entries.push(Entry { round, scenario: scenario.name, server, sample });
@@ -95,9 +120,8 @@ impl Run<'_> {
         }
     }
 
-    /// Measures until nobody else wanted the cores, at most `tries` times, and keeps the least
-    /// disturbed.
-    fn undisturbed(&mut self, scenario: &Scenario, candidate: &Candidate, seed: u64) -> io::Result<Sample> {
+    /// Measures until nobody else wanted the cores, at most `tries` times, and keeps the least disturbed.
+    fn undisturbed(&self, scenario: &Scenario, candidate: &Candidate, seed: u64) -> io::Result<Sample> {
         let others = |sample: &Sample| sample.others.unwrap_or_default();
         let mut best = self.sample(scenario, candidate, seed)?;
         for _ in 1..self.args.tries {
@@ -113,41 +137,62 @@ impl Run<'_> {
         Ok(best)
     }
 
-    fn sample(&mut self, scenario: &Scenario, candidate: &Candidate, seed: u64) -> io::Result<Sample> {
-        let cores = [self.args.server_core, self.args.generator_core];
-        machine::wait_until_quiet(cores, Duration::from_secs(self.args.patience))?;
-        let server = candidate.start(self.args.server_core, self.rooms.path())?;
-        let mut stage = Stage::new(&server, &mut self.sources, seed, cores)?;
-        scenario.run(&mut stage, self.args.seconds)
+    fn sample(&self, scenario: &Scenario, candidate: &Candidate, seed: u64) -> io::Result<Sample> {
+        let (args, cores) = (self.args, self.cores);
+        machine::wait_until_quiet(cores, Duration::from_secs(args.patience))?;
+        let [server_cores, generator_cores] = match scenario.contest {
+            Contest::Servers => [cores.server, cores.generator].map(|core| core.to_string()),
+            Contest::Workers => cores.for_workers(),
+        };
+        let premises = Premises { rooms: self.rooms.path(), certificate: &self.certificate, key: &self.key };
+        let server = candidate.start(&server_cores, scenario, &premises)?;
+        // What the cores did that neither server nor generator did, from start to end: the generator alone knows
+        // the window.
+        let others_ns = || -> io::Result<i64> {
+            let used: u64 = Usage::of(server.pid())?.threads.iter().map(|thread| thread.cpu_ns).sum();
+            Ok(machine::busy_ns(cores)? as i64 - (used + machine::own_ns()?) as i64)
+        };
+        let (began, before_ns) = (Instant::now(), others_ns()?);
+        let sample = generator::run(args.generator(), &generator_cores, &server, scenario, args.seconds, seed)?;
+        // Below 0 by rounding only: the kernel counts a core's time in hundredths of a second.
+        let others = (others_ns()? - before_ns).max(0) as f64 / began.elapsed().as_nanos() as f64;
+        Ok(Sample { others: Some(others), ..sample })
     }
 
-    /// The server that ratios are taken to.
-    fn base(&self) -> &str {
-        self.args.servers.last().map_or("", String::as_str)
+    fn rows(&self) -> Vec<Row<'_>> {
+        let names = |candidates: &[Candidate]| candidates.iter().map(|candidate| candidate.name.clone()).collect();
+        self.scenarios.iter().map(|(scenario, candidates)| (*scenario, names(candidates))).collect()
     }
 
-    fn print(&self) {
-        println!("\n{}", report::table(&self.entries, &self.scenarios, &self.args.servers, self.base()));
-        println!("Median (min-max) of {} rounds of {} s.", self.args.rounds, self.args.seconds);
-        if self.candidates.len() > 1 {
-            println!("x: median of the ratios to {} within a round.", self.base());
+    fn print(&self, took: Duration) {
+        let rows = self.rows();
+        println!("\n{}", report::table(&self.entries, &rows));
+        let Args { rounds, seconds, .. } = self.args;
+        println!("Median (min-max) of {rounds} rounds of {seconds} s, {} minutes in all.", took.as_secs().div_ceil(60));
+        println!("x: median of the ratios within a round, to the last server of a scenario.");
+        if let Some(verdicts) = report::verdicts(&self.entries, &rows) {
+            println!("\n{verdicts}");
+        }
+        if !machine::has_cores_for_workers() && self.scenarios.iter().any(|(s, _)| s.contest == Contest::Workers) {
+            println!(
+                "Two workers and their generator share two cores here: look at ns/pkt and busiest %, not at the rate."
+            );
         }
         for failure in &self.failures {
             println!("FAILED {failure}");
         }
     }
 
-    fn write_json(&self, machine: &Machine) -> io::Result<()> {
+    fn write_json(&self, machine: &Machine, servers: &[Candidate]) -> io::Result<()> {
         let Some(path) = &self.args.json else { return Ok(()) };
-        let servers: Vec<_> = self.candidates.iter().map(|c| (&c.name, c.version())).collect();
+        let servers: Vec<_> = servers.iter().map(|c| (&c.name, c.version())).collect();
         let text = serde_json::json!({
             "machine": machine,
             "servers": servers,
-            "base": self.base(),
             "rounds": self.args.rounds,
             "seconds": self.args.seconds,
             "seed": self.args.seed,
-            "summary": report::summaries(&self.entries, &self.scenarios, &self.args.servers, self.base()),
+            "summary": report::summaries(&self.entries, &self.rows()),
             "samples": self.entries,
             "failures": self.failures,
         });

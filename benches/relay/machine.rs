@@ -45,13 +45,40 @@ impl std::fmt::Display for Machine {
     }
 }
 
+/// Cores that servers and generators run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Cores {
+    /// The server's.
+    pub server: usize,
+    /// The generator's.
+    pub generator: usize,
+}
+
+impl Cores {
+    /// Those of two workers and of their generator: of each its own, where there are enough, and else the same.
+    pub fn for_workers(self) -> [String; 2] {
+        let (server, generator) = (self.server, self.generator);
+        if !has_cores_for_workers() {
+            return [format!("{server},{generator}"), format!("{server},{generator}")];
+        }
+        let mut rest = (0..).filter(|core| ![server, generator].contains(core));
+        [server, generator].map(|core| format!("{core},{}", rest.next().unwrap_or(core)))
+    }
+}
+
+/// Whether two workers and a generator of two threads have a core each.
+pub fn has_cores_for_workers() -> bool {
+    thread::available_parallelism().is_ok_and(|cores| cores.get() >= 4)
+}
+
+/// Nanoseconds in a tick of `/proc`, which counts in hundredths of a second.
+const TICK_NS: u64 = 10_000_000;
+
 /// CPU time that anything has spent on these cores since the machine started, in nanoseconds.
-/// The kernel counts it in hundredths of a second.
-pub fn busy_ns(cores: [usize; 2]) -> io::Result<u64> {
-    const TICK_NS: u64 = 10_000_000;
+pub fn busy_ns(cores: Cores) -> io::Result<u64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let mut ticks = 0;
-    for core in cores {
+    for core in [cores.server, cores.generator] {
         let name = format!("cpu{core} ");
         let line = stat.lines().find_map(|line| line.strip_prefix(&name));
         let line = line.ok_or_else(|| io::Error::other(format!("there is no core {core}")))?;
@@ -62,8 +89,17 @@ pub fn busy_ns(cores: [usize; 2]) -> io::Result<u64> {
     Ok(ticks * TICK_NS)
 }
 
+/// CPU time that this program and those it has started and seen end have used, in nanoseconds.
+pub fn own_ns() -> io::Result<u64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    // utime, stime, cutime and cstime are the fields 14 to 17; the third follows the name.
+    let ticks: u64 = fields.skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(ticks * TICK_NS)
+}
+
 /// Waits until nothing has used these cores for half a second, at most as long as `patience`.
-pub fn wait_until_quiet(cores: [usize; 2], patience: Duration) -> io::Result<()> {
+pub fn wait_until_quiet(cores: Cores, patience: Duration) -> io::Result<()> {
     /// CPU time of both cores that does not count as use, in nanoseconds.
     const QUIET_NS: u64 = 50_000_000;
     let began = Instant::now();

@@ -1,7 +1,7 @@
-//! What came out: samples, medians, ratios within a round, a table and JSON.
+//! What came out: samples, medians, ratios within a round, tables and JSON.
 
-use crate::scenario::Scenario;
-use crate::stage::Window;
+use crate::machine::has_cores_for_workers;
+use crate::scenario::{Bar, Contest, Scenario};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -17,8 +17,10 @@ pub struct Sample {
     pub p50_us: Option<f64>,
     /// 99 of 100 packets took at most this long, in microseconds.
     pub p99_us: Option<f64>,
-    /// The share of packets that never arrived, or of requests that were sent again; 0–1.
+    /// The share of packets that never arrived; 0–1.
     pub loss: Option<f64>,
+    /// Requests that were sent again, for each.
+    pub again: Option<f64>,
     /// The share of packets the generator sent more than 1 ms after their time; 0–1.
     pub late: Option<f64>,
     /// The share of the window the server had the core; 0–1.
@@ -29,26 +31,12 @@ pub struct Sample {
     pub others: Option<f64>,
     /// Times the server was put on its core per unit.
     pub wakeups: Option<f64>,
+    /// The busiest thread's share of the server's CPU time; 0–1.
+    pub busiest: Option<f64>,
     /// Memory of the idle server, in KiB.
     pub empty_kib: Option<f64>,
     /// Memory of the loaded server, in KiB.
     pub full_kib: Option<f64>,
-}
-
-impl Sample {
-    /// What a window in which `units` were served says; a cost is given in units of `unit_ns`.
-    pub fn of(window: &Window, units: u64, unit_ns: f64) -> Self {
-        let per_unit = |total: u64| (units > 0).then(|| total as f64 / units as f64);
-        Sample {
-            cost: per_unit(window.cpu_ns).map(|ns| ns / unit_ns),
-            rate: Some(units as f64 / window.seconds),
-            server_load: Some(window.cpu_ns as f64 / 1e9 / window.seconds),
-            generator_load: Some(window.generator_load),
-            others: Some(window.others),
-            wakeups: per_unit(window.wakeups),
-            ..Sample::default()
-        }
-    }
 }
 
 /// A sample and where it comes from.
@@ -106,11 +94,13 @@ const COLUMNS: &[Column] = &[
     column("p50_us", "p50 us", 1.0, 0, true, |s| s.p50_us),
     column("p99_us", "p99 us", 1.0, 0, true, |s| s.p99_us),
     column("loss", "loss %", 100.0, 2, false, |s| s.loss),
+    column("again", "again %", 100.0, 2, false, |s| s.again),
     column("late", "late %", 100.0, 2, false, |s| s.late),
     column("server_load", "server %", 100.0, 0, false, |s| s.server_load),
     column("generator_load", "generator %", 100.0, 0, false, |s| s.generator_load),
     column("others", "others %", 100.0, 0, false, |s| s.others),
     column("wakeups", "wake-ups", 1.0, 2, false, |s| s.wakeups),
+    column("busiest", "busiest %", 100.0, 0, false, |s| s.busiest),
     column("empty_kib", "idle KiB", 1.0, 0, false, |s| s.empty_kib),
     column("full_kib", "full KiB", 1.0, 0, false, |s| s.full_kib),
 ];
@@ -146,41 +136,91 @@ fn summary(entries: &[Entry], scenario: &Scenario, server: &str, base: &str, col
     Some(Summary { scenario: scenario.name, server: server.to_owned(), quantity: column.name, median, min, max, ratio })
 }
 
+/// A scenario and the names of those compared in it; ratios are taken to the last one.
+pub type Row<'a> = (&'a Scenario, Vec<String>);
+
+fn base(servers: &[String]) -> &str {
+    servers.last().map_or("", String::as_str)
+}
+
 /// Everything summed up, for JSON.
-pub fn summaries(entries: &[Entry], scenarios: &[&Scenario], servers: &[String], base: &str) -> Vec<Summary> {
+pub fn summaries(entries: &[Entry], rows: &[Row<'_>]) -> Vec<Summary> {
     let mut all = Vec::new();
-    for scenario in scenarios {
+    for (scenario, servers) in rows {
         for server in servers {
-            all.extend(COLUMNS.iter().filter_map(|c| summary(entries, scenario, server, base, c)));
+            all.extend(COLUMNS.iter().filter_map(|c| summary(entries, scenario, server, base(servers), c)));
         }
     }
     all
 }
 
-/// The table, in Markdown: median (min-max) and the ratio to the base.
-pub fn table(entries: &[Entry], scenarios: &[&Scenario], servers: &[String], base: &str) -> String {
+/// The table, in Markdown: median (min-max) and the ratio to the last server.
+pub fn table(entries: &[Entry], rows: &[Row<'_>]) -> String {
     let titles = ["scenario", "server"].into_iter().chain(COLUMNS.iter().map(|column| column.title));
-    let mut rows: Vec<Vec<String>> = vec![titles.map(str::to_owned).collect()];
-    for scenario in scenarios {
+    let mut lines: Vec<Vec<String>> = vec![titles.map(str::to_owned).collect()];
+    for (scenario, servers) in rows {
         for server in servers {
-            let mut row = vec![scenario.name.to_owned(), server.clone()];
-            row.extend(COLUMNS.iter().map(|column| {
-                let summary = summary(entries, scenario, server, base, column);
+            let mut line = vec![scenario.name.to_owned(), server.clone()];
+            line.extend(COLUMNS.iter().map(|column| {
+                let summary = summary(entries, scenario, server, base(servers), column);
                 summary.map_or_else(|| "-".to_owned(), |summary| cell(&summary, scenario, column))
             }));
-            rows.push(row);
+            lines.push(line);
         }
     }
-    drop_empty_columns(&mut rows);
-    lay_out(&rows)
+    drop_empty_columns(&mut lines);
+    lay_out(&lines)
+}
+
+/// What was promised and whether it holds, in Markdown: the first server of each row against the last; `None` where
+/// nothing was promised of what was measured.
+pub fn verdicts(entries: &[Entry], rows: &[Row<'_>]) -> Option<String> {
+    let titles = ["scenario", "quantity", "first", "last", "ratio", "must", "aim", "holds"];
+    let mut lines = vec![titles.map(str::to_owned).to_vec()];
+    for (scenario, servers) in rows {
+        for bar in scenario.bars {
+            lines.extend(verdict(entries, scenario, servers, bar));
+        }
+    }
+    (lines.len() > 1).then(|| lay_out(&lines))
+}
+
+fn verdict(entries: &[Entry], scenario: &Scenario, servers: &[String], bar: &Bar) -> Option<Vec<String>> {
+    let column = COLUMNS.iter().find(|column| column.name == bar.quantity)?;
+    let base = base(servers);
+    let first = summary(entries, scenario, servers.first()?, base, column)?;
+    let last = summary(entries, scenario, base, base, column)?;
+    let [ratio, min, max] = first.ratio?;
+    let sign = if bar.is_floor() { ">=" } else { "<=" };
+    let holds = match (bar.holds(ratio, bar.must), bar.holds(ratio, bar.aim)) {
+        _ if scenario.contest == Contest::Workers && !has_cores_for_workers() => "too few cores",
+        (_, true) => "aim",
+        (true, false) => "must",
+        (false, false) => "NO",
+    };
+    let unit = match column.name {
+        "cost" => scenario.unit.cost(),
+        "rate" => scenario.unit.rate(),
+        _ => "us",
+    };
+    Some(vec![
+        scenario.name.to_owned(),
+        unit.to_owned(),
+        format!("{} {}", number(first.median * column.scale, column.decimals), first.server),
+        format!("{} {}", number(last.median * column.scale, column.decimals), last.server),
+        format!("{ratio:.2} ({min:.2}-{max:.2})"),
+        format!("{sign} {:.2}", bar.must),
+        format!("{sign} {:.2}", bar.aim),
+        holds.to_owned(),
+    ])
 }
 
 fn cell(summary: &Summary, scenario: &Scenario, column: &Column) -> String {
     let text = |value: f64| number(value * column.scale, column.decimals);
     let mut cell = text(summary.median);
     match column.name {
-        "cost" => _ = write!(cell, " {}", scenario.cost_unit),
-        "rate" => _ = write!(cell, " {}", scenario.rate_unit),
+        "cost" => _ = write!(cell, " {}", scenario.unit.cost()),
+        "rate" => _ = write!(cell, " {}", scenario.unit.rate()),
         _ => {}
     }
     if column.whole && summary.min < summary.max {

@@ -1,63 +1,59 @@
-//! What is measured, by name.
+//! What is measured, by name: the load, what is counted, and what was promised.
 
-use crate::report::Sample;
-use crate::stage::Stage;
-use crate::{control, load};
-use std::io;
-
-/// The way a packet takes.
+/// How clients come to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
-    /// Client, relay, peer, relay, client.
-    Echo,
-    /// Client, relay, relay, client: both ends are clients of the server.
-    Pair,
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A byte stream.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
 }
 
-/// How packets are framed between client and server.
+/// Who is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// ChannelData.
-    Channel,
-    /// Send and Data indications.
-    Indication,
+pub enum Contest {
+    /// The servers of the command line, each on one core.
+    Servers,
+    /// turnpike with one worker and with two, on both cores.
+    Workers,
 }
 
-/// When packets are sent.
+/// What a scenario's figures are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Poisson arrivals that make so many relayed packets a second.
-    PerSecond(u32),
-    /// As fast as they come back, so many at a time.
-    InFlight(usize),
+pub enum Unit {
+    /// A packet the relay handed on.
+    Packet,
+    /// A whole life of an allocation.
+    Cycle,
+    /// A request.
+    Request,
+    /// An allocation that is held.
+    Allocation,
 }
 
-/// A scenario in which packets are relayed.
+/// A bound on a ratio to the other server.
 #[derive(Clone, Copy, Debug)]
-pub struct Relay {
-    /// The way of the packets.
-    pub path: Path,
-    /// Their framing.
-    pub framing: Framing,
-    /// Bytes of each, a multiple of 4.
-    pub payload_len: usize,
-    /// Allocations, each with a client socket of its own; even for pairs.
-    pub allocations: usize,
-    /// Their rate.
-    pub pace: Pace,
+pub struct Bar {
+    /// The quantity, as [`crate::report`] names it.
+    pub quantity: &'static str,
+    /// Short of this it is not done.
+    pub must: f64,
+    /// Where it should be.
+    pub aim: f64,
 }
 
-/// What a scenario does.
-#[derive(Clone, Copy, Debug)]
-pub enum Work {
-    /// Relays packets; the unit is one packet the relay delivered.
-    Relay(Relay),
-    /// Holds so many allocations; the unit is one of them.
-    Memory(usize),
-    /// Makes and ends allocations, so many at a time; the unit is one life.
-    Cycle(usize),
-    /// Answers Binding requests, so many at a time; the unit is one of them.
-    Binding(usize),
+impl Bar {
+    /// Whether a ratio keeps a bound: more is better for rates, less for all else.
+    pub fn holds(&self, ratio: f64, bound: f64) -> bool {
+        if self.is_floor() { ratio >= bound } else { ratio <= bound }
+    }
+
+    /// Whether more is better.
+    pub fn is_floor(&self) -> bool {
+        self.quantity == "rate"
+    }
 }
 
 /// A named scenario.
@@ -65,60 +61,117 @@ pub enum Work {
 pub struct Scenario {
     /// Its name on the command line and in tables.
     pub name: &'static str,
-    /// What it does.
-    pub work: Work,
-    /// What its cost is counted in: CPU time of the server per unit, or memory.
-    pub cost_unit: &'static str,
-    /// What its rate is counted in.
-    pub rate_unit: &'static str,
+    /// What `turnpike load` is told, besides what is the same for all.
+    pub load: &'static str,
+    /// How clients come.
+    pub transport: Transport,
+    /// turnpike's `relay.moderation_max`.
+    pub moderation: &'static str,
+    /// Who is compared.
+    pub contest: Contest,
+    /// What is counted.
+    pub unit: Unit,
+    /// What was promised.
+    pub bars: &'static [Bar],
 }
 
-const ECHO: Relay = Relay {
-    path: Path::Echo,
-    framing: Framing::Channel,
-    payload_len: 160,
-    allocations: 1000,
-    pace: Pace::PerSecond(50_000),
-};
+impl Unit {
+    /// What a cost is counted in.
+    pub fn cost(self) -> &'static str {
+        match self {
+            Unit::Packet => "ns/pkt",
+            Unit::Cycle => "us/cycle",
+            Unit::Request => "ns/req",
+            Unit::Allocation => "B/alloc",
+        }
+    }
+
+    /// What a rate is counted in.
+    pub fn rate(self) -> &'static str {
+        match self {
+            Unit::Packet => "pkt/s",
+            Unit::Cycle => "cycles/s",
+            Unit::Request => "req/s",
+            Unit::Allocation => "",
+        }
+    }
+}
 
 /// Every scenario, in the order of the table.
 pub const ALL: &[Scenario] = &[
-    relay("both-160-1000-20k", Relay { pace: Pace::PerSecond(20_000), ..ECHO }),
-    relay("both-160-1000-50k", ECHO),
-    relay("flat-both-160-1000", Relay { pace: Pace::InFlight(64), ..ECHO }),
-    relay("ind-160-1000-50k", Relay { framing: Framing::Indication, ..ECHO }),
-    relay("pair-160-1000-20k", Relay { path: Path::Pair, pace: Pace::PerSecond(20_000), ..ECHO }),
-    relay("flat-pair", Relay { path: Path::Pair, pace: Pace::InFlight(64), ..ECHO }),
-    relay("rtt", Relay { allocations: 100, pace: Pace::PerSecond(10_000), ..ECHO }),
-    Scenario { name: "cycle", work: Work::Cycle(64), cost_unit: "us/cycle", rate_unit: "cycles/s" },
-    Scenario { name: "binding", work: Work::Binding(64), cost_unit: "ns/req", rate_unit: "req/s" },
-    Scenario { name: "rss", work: Work::Memory(5000), cost_unit: "B/alloc", rate_unit: "" },
+    relay("both-160-1000-20k", "--mode both --allocations 1000 --rate 10000", &[]),
+    relay("both-160-1000-50k", "--mode both --allocations 1000 --rate 25000", &[cost(0.90, 0.82)]),
+    Scenario {
+        moderation: "300us",
+        ..relay("both-160-1000-50k-moderated", "--mode both --allocations 1000 --rate 25000", &[cost(0.70, 0.58)])
+    },
+    relay(
+        "flat-both-160-1000",
+        "--mode both --allocations 1000 --rate 0 --window 64",
+        &[cost(0.78, 0.65), rate(1.25, 1.5)],
+    ),
+    relay(
+        "burst16-1200-gro",
+        "--mode to-peer --allocations 100 --rate 0 --window 256 --burst 16 --size 1200 --gso auto",
+        &[rate(4.0, 7.0)],
+    ),
+    relay(
+        "burst16-1200",
+        "--mode to-peer --allocations 100 --rate 0 --window 256 --burst 16 --size 1200 --gso off",
+        &[],
+    ),
+    relay("ind-160-1000-50k", "--mode both --via indication --allocations 1000 --rate 25000", &[cost(0.92, 0.85)]),
+    relay("flat-ind", "--mode both --via indication --allocations 1000 --rate 0 --window 64", &[]),
+    relay("pair-160-1000-20k", "--mode pair --allocations 1000 --rate 20000", &[]),
+    relay("flat-pair", "--mode pair --allocations 1000 --rate 0 --window 64", &[cost(0.60, 0.45)]),
+    relay("rtt", "--mode both --allocations 100 --rate 5000", &[Bar { quantity: "p50_us", must: 1.0, aim: 0.92 }]),
+    Scenario {
+        transport: Transport::Tcp,
+        ..relay("tcp-both-160-100-20k", "--mode both --allocations 100 --rate 10000", &[cost(0.85, 0.70)])
+    },
+    Scenario {
+        transport: Transport::Tls,
+        ..relay("tls-both-160-100-20k", "--mode both --allocations 100 --rate 10000", &[cost(0.90, 0.75)])
+    },
+    Scenario {
+        transport: Transport::Tcp,
+        ..relay("flat-tcp", "--mode both --allocations 100 --rate 0 --window 64", &[])
+    },
+    Scenario {
+        transport: Transport::Tls,
+        ..relay("flat-tls", "--mode both --allocations 100 --rate 0 --window 64", &[])
+    },
+    Scenario { unit: Unit::Cycle, ..relay("cycle", "--mode allocate --allocations 64 --rate 0", &[cost(0.40, 0.20)]) },
+    Scenario {
+        unit: Unit::Request,
+        ..relay("binding", "--mode binding --allocations 64 --rate 0", &[cost(0.75, 0.50)])
+    },
+    Scenario {
+        unit: Unit::Allocation,
+        ..relay("rss", "--mode both --allocations 5000 --rate 100", &[cost(0.10, 0.05)])
+    },
+    Scenario {
+        contest: Contest::Workers,
+        ..relay("workers-flat", "--mode both --allocations 1000 --rate 0 --window 128 --threads 2", &[rate(1.6, 1.9)])
+    },
 ];
 
-const fn relay(name: &'static str, relay: Relay) -> Scenario {
-    assert!(relay.payload_len.is_multiple_of(4) && relay.payload_len >= turnpike::load::payload::PAYLOAD_LEN_MIN);
-    assert!(relay.allocations.is_multiple_of(2));
-    Scenario { name, work: Work::Relay(relay), cost_unit: "ns/pkt", rate_unit: "pkt/s" }
-}
-
-impl Path {
-    /// Relayed packets that one sent packet makes.
-    pub const fn relayed_per_packet(self) -> u32 {
-        match self {
-            Path::Echo => 2,
-            Path::Pair => 1,
-        }
+const fn relay(name: &'static str, load: &'static str, bars: &'static [Bar]) -> Scenario {
+    Scenario {
+        name,
+        load,
+        transport: Transport::Udp,
+        moderation: "0",
+        contest: Contest::Servers,
+        unit: Unit::Packet,
+        bars,
     }
 }
 
-impl Scenario {
-    /// Runs it on a fresh server, with a window of `seconds` where it has one.
-    pub fn run(&self, stage: &mut Stage<'_>, seconds: f64) -> io::Result<Sample> {
-        match &self.work {
-            Work::Relay(relay) => load::run(stage, relay, seconds),
-            Work::Memory(allocations) => control::rss(stage, *allocations),
-            Work::Cycle(under_way) => control::cycle(stage, *under_way, seconds),
-            Work::Binding(under_way) => control::binding(stage, *under_way, seconds),
-        }
-    }
+const fn cost(must: f64, aim: f64) -> Bar {
+    Bar { quantity: "cost", must, aim }
+}
+
+const fn rate(must: f64, aim: f64) -> Bar {
+    Bar { quantity: "rate", must, aim }
 }

@@ -1,5 +1,6 @@
-//! The servers under test: started on one core, watched through `/proc`, and ended again.
+//! The servers under test: started on their cores with fresh state, and ended again.
 
+use crate::scenario::{Scenario, Transport};
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -13,14 +14,14 @@ pub const USER: &str = "bench";
 /// The user's password.
 pub const PASSWORD: &str = "correct horse battery staple";
 /// The realm of every server.
-pub const REALM: &str = "bench.example";
+const REALM: &str = "bench.example";
 
-/// Lowest port a server may relay from; its listener stays below.
+/// Lowest port a server may relay from; its listeners stay below.
 const RELAY_PORT_FIRST: u16 = 49152;
 /// How often a fresh server is asked whether it answers, 50 ms apart.
 const READY_TRIES: u32 = 200;
 
-/// Raises the limit of open files, binds the server's life to ours, and pins it to a core.
+/// Raises the limit of open files, binds the server's life to ours, and pins it to cores.
 const LAUNCH: &str = "ulimit -n \"$(ulimit -H -n)\"; exec setpriv --pdeathsig KILL taskset -c \"$0\" \"$@\"";
 
 /// Which command line a server is given.
@@ -41,31 +42,21 @@ pub struct Candidate {
     pub flavour: Flavour,
     /// Its binary.
     pub program: PathBuf,
+    /// Its relay threads.
+    pub workers: u32,
+    /// Whether it knows `relay.moderation_max`, which an older build may not.
+    pub moderates: bool,
 }
 
-/// CPU time and wake-ups of a process up to some moment, over all of its threads.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    /// Time on the core, user and kernel, in nanoseconds.
-    pub cpu_ns: u64,
-    /// Times a thread was put on the core.
-    pub wakeups: u64,
-}
-
-impl Usage {
-    /// What a process has used so far.
-    pub fn of(pid: u32) -> io::Result<Self> {
-        let mut usage = Usage::default();
-        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-            // Time on the core, time in the queue, number of turns: nanoseconds, where `stat`
-            // counts in hundredths of a second. Threads of either server outlive a window.
-            let line = fs::read_to_string(thread?.path().join("schedstat"))?;
-            let mut fields = line.split_whitespace().map(|field| field.parse().unwrap_or(0));
-            usage.cpu_ns += fields.next().unwrap_or(0);
-            usage.wakeups += fields.nth(1).unwrap_or(0);
-        }
-        Ok(usage)
-    }
+/// Files and directories that servers need.
+#[derive(Debug)]
+pub struct Premises<'a> {
+    /// Where each gets a directory of its own.
+    pub rooms: &'a Path,
+    /// A certificate, PEM.
+    pub certificate: &'a Path,
+    /// Its key, PEM.
+    pub key: &'a Path,
 }
 
 /// A running server. It ends when this is dropped, and when this program dies.
@@ -73,11 +64,26 @@ impl Usage {
 pub struct Server {
     child: Child,
     room: PathBuf,
-    /// Where clients reach it.
+    /// Where clients reach it by UDP and TCP.
     pub addr: SocketAddr,
+    /// Where clients reach it by TLS, in scenarios that do.
+    pub tls_addr: SocketAddr,
 }
 
 impl Candidate {
+    /// A candidate with one relay thread.
+    pub fn new(name: &str, flavour: Flavour, program: PathBuf, rooms: &Path) -> io::Result<Self> {
+        let mut candidate = Candidate { name: name.to_owned(), flavour, program, workers: 1, moderates: false };
+        if flavour == Flavour::Turnpike {
+            let file = rooms.join("moderation.toml");
+            fs::write(&file, "[relay]\nmoderation_max = \"0\"\n")?;
+            // An older build refuses a key that it does not know.
+            let check = Command::new(&candidate.program).arg("check").arg("-c").arg(&file).output()?;
+            candidate.moderates = !String::from_utf8_lossy(&check.stderr).contains("moderation_max");
+        }
+        Ok(candidate)
+    }
+
     /// What the binary says when asked for its version, one line.
     pub fn version(&self) -> String {
         let run = Command::new(&self.program).arg("--version").output();
@@ -85,22 +91,30 @@ impl Candidate {
         text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("unknown").to_owned()
     }
 
-    /// Starts the server on a core, with fresh state in a directory of its own under `rooms`,
-    /// and waits until it answers.
-    pub fn start(&self, core: usize, rooms: &Path) -> io::Result<Server> {
-        let addr = free_port()?;
-        let room = rooms.join(format!("{}-{}", self.name, addr.port()));
+    /// Starts the server on its cores for a scenario and waits until it answers.
+    pub fn start(&self, cores: &str, scenario: &Scenario, premises: &Premises<'_>) -> io::Result<Server> {
+        let (addr, tls_addr) = (free_port()?, free_port()?);
+        let room = premises.rooms.join(format!("{}-{}", self.name, addr.port()));
         fs::create_dir_all(&room)?;
         let log = File::create(room.join("output"))?;
+        let tls_addr = (scenario.transport == Transport::Tls).then_some(tls_addr);
+        let arguments = match self.flavour {
+            Flavour::Turnpike => {
+                let file = room.join("turnpike.toml");
+                fs::write(&file, self.turnpike_config(addr, tls_addr, scenario, premises))?;
+                vec!["run".into(), "-c".into(), file.display().to_string()]
+            }
+            Flavour::Coturn => coturn_flags(addr, tls_addr, &room, premises),
+        };
         let child = Command::new("sh")
-            .args(["-c", LAUNCH, &core.to_string()])
+            .args(["-c", LAUNCH, cores])
             .arg(&self.program)
-            .args(self.arguments(addr, &room)?)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let mut server = Server { child, room, addr };
+        let mut server = Server { child, room, addr, tls_addr: tls_addr.unwrap_or(addr) };
         server.wait_until_ready().map_err(|error| {
             let output = fs::read_to_string(server.room.join("output")).unwrap_or_default();
             io::Error::other(format!("{}: {error}\n{}", self.program.display(), output.trim_end()))
@@ -108,41 +122,56 @@ impl Candidate {
         Ok(server)
     }
 
-    fn arguments(&self, addr: SocketAddr, room: &Path) -> io::Result<Vec<String>> {
-        let path = |name: &str| room.join(name).display().to_string();
-        match self.flavour {
-            Flavour::Turnpike => {
-                fs::write(room.join("turnpike.toml"), turnpike_config(addr))?;
-                Ok(vec!["run".into(), "-c".into(), path("turnpike.toml")])
-            }
-            Flavour::Coturn => {
-                let flags = format!(
-                    "-n --no-cli --no-tls --no-dtls --no-software-attribute --relay-threads=1 --lt-cred-mech \
-                     --allow-loopback-peers --no-stdout-log --simple-log --log-file=/dev/null \
-                     -r {REALM} -L {ip} -E {ip} -p {port}",
-                    ip = addr.ip(),
-                    port = addr.port(),
-                );
-                let mut list: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
-                list.extend(["-u".into(), format!("{USER}:{PASSWORD}")]);
-                list.extend(["--pidfile".into(), path("pid"), "--userdb".into(), path("turndb")]);
-                Ok(list)
-            }
-        }
+    fn turnpike_config(
+        &self,
+        addr: SocketAddr,
+        tls: Option<SocketAddr>,
+        scenario: &Scenario,
+        premises: &Premises<'_>,
+    ) -> String {
+        let moderation = match self.moderates {
+            true => format!("moderation_max = \"{}\"\n", scenario.moderation),
+            false => String::new(),
+        };
+        let tls = tls.map_or_else(String::new, |tls| {
+            let (cert, key) = (premises.certificate.display(), premises.key.display());
+            format!("tls = [\"{tls}\"]\n[tls]\ncert = \"{cert}\"\nkey = \"{key}\"\n")
+        });
+        format!(
+            "realm = \"{REALM}\"\n\
+             workers = {workers}\n\
+             [relay]\nports = \"{RELAY_PORT_FIRST}-65535\"\naddresses = [\"{ip}\"]\nallow_loopback_peers = true\n\
+             {moderation}\
+             [auth]\nusers = {{ {USER} = \"{PASSWORD}\" }}\n\
+             [http]\nlisten = \"\"\nadmin_listen = \"\"\nadmin_socket = \"\"\n\
+             [limits]\nunverified_per_second = 0\n\
+             [listen]\nudp = [\"{addr}\"]\ntcp = [\"{addr}\"]\n{tls}",
+            workers = self.workers,
+            ip = addr.ip(),
+        )
     }
 }
 
-fn turnpike_config(addr: SocketAddr) -> String {
-    format!(
-        "realm = \"{REALM}\"\n\
-         workers = 1\n\
-         [listen]\nudp = [\"{addr}\"]\ntcp = [\"{addr}\"]\n\
-         [relay]\nports = \"{RELAY_PORT_FIRST}-65535\"\naddresses = [\"{ip}\"]\nallow_loopback_peers = true\n\
-         [auth]\nusers = {{ {USER} = \"{PASSWORD}\" }}\n\
-         [http]\nlisten = \"\"\nadmin_listen = \"\"\nadmin_socket = \"\"\n\
-         [limits]\nunverified_per_second = 0\n",
+fn coturn_flags(addr: SocketAddr, tls: Option<SocketAddr>, room: &Path, premises: &Premises<'_>) -> Vec<String> {
+    let path = |name: &str| room.join(name).display().to_string();
+    let flags = format!(
+        "-n --no-cli --no-dtls --no-software-attribute --relay-threads=1 --lt-cred-mech --allow-loopback-peers \
+         --no-stdout-log --simple-log --log-file=/dev/null -r {REALM} -L {ip} -E {ip} -p {port}",
         ip = addr.ip(),
-    )
+        port = addr.port(),
+    );
+    let mut list: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
+    list.extend(["-u".into(), format!("{USER}:{PASSWORD}")]);
+    list.extend(["--pidfile".into(), path("pid"), "--userdb".into(), path("turndb")]);
+    match tls {
+        None => list.push("--no-tls".into()),
+        Some(tls) => {
+            list.push(format!("--tls-listening-port={}", tls.port()));
+            list.push(format!("--cert={}", premises.certificate.display()));
+            list.push(format!("--pkey={}", premises.key.display()));
+        }
+    }
+    list
 }
 
 /// A port that is free for UDP and TCP and that no relayed address can take.
@@ -179,17 +208,9 @@ impl Server {
         Err(io::Error::other(format!("no answer to a Binding request within 10 s ({})", self.addr)))
     }
 
-    /// What the server has used so far.
-    pub fn usage(&self) -> io::Result<Usage> {
-        Usage::of(self.child.id())
-    }
-
-    /// Memory the server holds, in KiB.
-    pub fn rss_kib(&self) -> io::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        number.and_then(|n| n.parse().ok()).ok_or_else(|| io::Error::other("the server has ended"))
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 
