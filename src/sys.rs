@@ -285,6 +285,7 @@ impl Transmitter {
         datagrams: impl Iterator<Item = Datagram<'a>>,
     ) -> io::Result<usize> {
         let (mut messages, mut vectors) = (0, 0);
+        let all_vectors = self.vectors.as_mut_ptr();
         let mut train = Train::default();
         for Datagram { to, parts } in datagrams {
             if vectors + parts.len() > VECTORS_MAX {
@@ -296,12 +297,16 @@ impl Transmitter {
                     break;
                 }
                 train = Train { to, segment: len, ..Train::default() };
-                self.begin_message(messages, vectors, to);
+                // SAFETY: fewer than VECTORS_MAX are used, so the next lies in `self.vectors`.
+                let first = unsafe { all_vectors.add(vectors) };
+                self.begin_message(messages, first, to);
                 messages += 1;
             }
             let header = &mut self.headers[messages - 1].msg_hdr;
             for part in parts.into_iter().filter(|part| !part.is_empty()) {
-                self.vectors[vectors] = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
+                let vector = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
+                // SAFETY: a datagram was begun only with room for all its parts.
+                unsafe { all_vectors.add(vectors).write(vector) };
                 header.msg_iovlen += 1;
                 vectors += 1;
             }
@@ -334,18 +339,19 @@ impl Transmitter {
     /// the cheaper one then.
     #[inline]
     fn send_one(&self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        let (header, piece) = (&self.headers[0].msg_hdr, &self.vectors[0]);
+        let header = &self.headers[0].msg_hdr;
         let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT);
         // SAFETY: the caller has just filled header, name and vector, and the vector's slice
         // outlives its call; the kernel only reads them.
         let sent = unsafe {
+            let piece = header.msg_iov.read();
             libc::sendto(fd, piece.iov_base, piece.iov_len, flags, header.msg_name.cast(), header.msg_namelen)
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(1) }
     }
 
     #[inline]
-    fn begin_message(&mut self, message: usize, vector: usize, to: Option<SocketAddr>) {
+    fn begin_message(&mut self, message: usize, first: *mut libc::iovec, to: Option<SocketAddr>) {
         let header = &mut self.headers[message].msg_hdr;
         match to {
             Some(to) => {
@@ -354,7 +360,7 @@ impl Transmitter {
             }
             None => (header.msg_name, header.msg_namelen) = (ptr::null_mut(), 0),
         }
-        header.msg_iov = &mut self.vectors[vector];
+        header.msg_iov = first;
         header.msg_iovlen = 0;
         header.msg_control = ptr::null_mut();
         header.msg_controllen = 0;

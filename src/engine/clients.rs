@@ -247,9 +247,9 @@ impl Worker {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                Err(error) if is_exhausted(&error) => {
                     if self.now.mono_ms >= self.clients.complained_ms + COMPLAINT_MS {
-                        tracing::warn!(%error, listener = %listener.addr, "accepting rests; raise LimitNOFILE");
+                        tracing::warn!(%error, listener = %listener.addr, "accepting rests; raise LimitNOFILE or the memory");
                         self.clients.complained_ms = self.now.mono_ms;
                     }
                     self.clients.rest_until_ms = self.now.mono_ms + ACCEPT_REST_MS;
@@ -334,11 +334,12 @@ impl Worker {
     }
 
     fn handle_frame(&mut self, message: &[u8], index: u32, generation: u32) -> Option<()> {
+        // First, because making room sends, and that may end this very connection.
+        self.make_room(1);
         let now_ms = self.now.mono_ms;
         let connection = self.clients.get_mut(index, generation)?;
         connection.heard_ms = Some(now_ms);
         let tuple = connection.tuple;
-        self.make_room(1);
         self.received += 1;
         let cell = self.batch.place(message)?;
         self.handle_message(&cell, &Sender { tuple, link: link_of(index, generation) });
@@ -415,6 +416,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether files or memory ran out, so that trying again at once is of no use.
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }
 
 #[cfg(test)]

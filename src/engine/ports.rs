@@ -141,7 +141,7 @@ impl PortPool {
             let socket = match bind(local) {
                 Ok(socket) => socket,
                 Err(error) => {
-                    let next = (want == Want::Pair).then_some(port + 1);
+                    let next = (want == Want::Pair).then(|| port + 1);
                     self.not_bound(now, address, port, next, &error)?;
                     continue;
                 }
@@ -325,6 +325,16 @@ mod tests {
         for part in 0..16 {
             let hits = ports.iter().filter(|&&port| (port - 49_152) / 1024 == part).count();
             assert!((101..=411).contains(&hits), "{hits} of 4096 in part {part}");
+        }
+    }
+
+    #[test]
+    fn the_last_port_of_all_may_be_held_by_others() {
+        let local = "127.0.0.1".parse().unwrap();
+        let pool = PortPool::new(65_535..=65_535, &[(local, local)], AllocationLimits::default());
+        let held = |_| Err(std::io::ErrorKind::AddrInUse.into());
+        for want in [Want::Any, Want::Even, Want::Pair] {
+            assert_eq!(pool.bind(now(), 0, want, &mut Draws::default(), held).unwrap_err(), PortError::Exhausted);
         }
     }
 

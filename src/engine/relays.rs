@@ -45,6 +45,8 @@ pub struct Relays {
     free: Vec<u32>,
     /// By the slot of the allocation: IPv4, IPv6.
     by_owner: Vec<[Option<RelayKey>; 2]>,
+    /// Sockets whose allocation is over and its slot taken again, but whose end is not yet told.
+    displaced: Vec<RelayKey>,
     /// What ports are picked by.
     draws: Draws,
 }
@@ -62,7 +64,7 @@ impl Relays {
         if self.by_owner.len() <= owner {
             self.by_owner.resize(owner + 1, [None; 2]);
         }
-        self.by_owner[owner][family] = Some(key);
+        self.displaced.extend(self.by_owner[owner][family].replace(key));
         key
     }
 
@@ -95,13 +97,25 @@ impl Relays {
 
     /// Closes a relayed address of an allocation and returns where it was bound.
     pub fn close(&mut self, owner: AllocationId, relayed: RelayedAddr) -> Option<SocketAddr> {
-        let key = self.by_owner.get_mut(owner.index as usize)?[family_index(relayed.0)].take()?;
+        let key = self.forget(owner, family_index(relayed.0))?;
         let slot = self.slots.get_mut(key.index as usize)?;
         let relay = slot.relay.take()?;
         slot.generation = (slot.generation + 1) & token::GENERATION_MASK;
         self.free.push(key.index);
         // Closing the only descriptor takes the socket out of the poll too.
         Some(relay.local)
+    }
+
+    /// Takes the key of an allocation's socket, which is never that of its slot's next tenant.
+    fn forget(&mut self, owner: AllocationId, family: usize) -> Option<RelayKey> {
+        let is_owned = |key: RelayKey| {
+            self.get(key).is_some_and(|relay| relay.owner == owner && family_index(relay.local) == family)
+        };
+        if let Some(at) = self.displaced.iter().position(|&key| is_owned(key)) {
+            return Some(self.displaced.swap_remove(at));
+        }
+        self.by_owner.get(owner.index as usize)?[family].filter(|&key| is_owned(key))?;
+        self.by_owner[owner.index as usize][family].take()
     }
 }
 
@@ -184,5 +198,32 @@ impl Ports for WorkerPorts<'_> {
 
     fn is_relayed(&self, addr: SocketAddr) -> bool {
         self.pool.owner(addr).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relay(owner: AllocationId) -> RelaySocket {
+        let socket = socket::relay("127.0.0.1:0".parse().unwrap()).unwrap();
+        let local = socket::local_addr(&socket).unwrap();
+        RelaySocket { socket, owner, local, segmented: true, appetite: Appetite::default(), takes_bursts: false }
+    }
+
+    #[test]
+    fn the_end_of_an_allocation_closes_its_own_socket_when_its_slot_is_taken_again() {
+        let mut relays = Relays::default();
+        let [old, new] = [3, 4].map(|generation| AllocationId { index: 5, generation });
+        let [first, second] = [relay(old), relay(new)];
+        let (was_at, is_at) = (first.local, second.local);
+        relays.insert(first);
+        let key = relays.insert(second);
+        assert_eq!(relays.close(old, RelayedAddr(was_at)), Some(was_at));
+        assert_eq!(relays.close(old, RelayedAddr(was_at)), None);
+        assert_eq!(relays.of(new, is_at), Some(key));
+        assert_eq!(relays.get(key).map(|relay| relay.local), Some(is_at));
+        assert_eq!(relays.close(new, RelayedAddr(is_at)), Some(is_at));
+        assert!(relays.of(new, is_at).is_none() && relays.displaced.is_empty());
     }
 }

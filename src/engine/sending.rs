@@ -103,7 +103,7 @@ impl Worker {
                 Ok(sent) => {
                     let (gone, rest) = run.split_at(sent);
                     gone.iter().for_each(|out| self.count_sent(Direction::ToPeer, out));
-                    (run, retries) = (rest, SEND_RETRIES);
+                    (run, retries, one_by_one) = (rest, SEND_RETRIES, false);
                 }
                 Err(error) if is_full(&error) => {
                     return run.iter().for_each(|_| self.stats.dropped(DropReason::Backpressure));
@@ -143,7 +143,7 @@ impl Worker {
                 Ok(sent) => {
                     let (gone, left) = rest.split_at(sent);
                     gone.iter().for_each(|out| self.count_sent(Direction::ToClient, out));
-                    rest = left;
+                    (rest, one_by_one) = (left, false);
                 }
                 Err(error) if is_full(&error) => {
                     rest.iter().for_each(|_| self.stats.dropped(DropReason::Backpressure));
@@ -176,10 +176,10 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// Whether a socket whose message of several datagrams was refused may try another: they did
-/// not fit the link's MTU. Otherwise the kernel can not take any apart, for want of a checksum
-/// offload or of the feature.
+/// not fit the link's MTU, or the error is an earlier datagram's. Without a checksum offload none
+/// is ever taken apart.
 fn can_segment(error: &io::Error) -> bool {
-    !matches!(error.raw_os_error(), Some(libc::EIO | libc::EOPNOTSUPP))
+    error.raw_os_error() != Some(libc::EIO)
 }
 
 /// What a router would say about a datagram that this host refused to send.

@@ -71,6 +71,8 @@ pub fn prepare_connection(socket: &Socket) -> io::Result<()> {
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
     socket.set_nonblocking(true)?;
+    // Or a read would come back short at an urgent byte, with more behind it.
+    socket.set_out_of_band_inline(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))

@@ -113,6 +113,9 @@ impl Worker {
             // Those left over come after those that are new, so that one busy source can not
             // keep the others waiting.
             std::mem::swap(&mut self.again, &mut ready);
+            // One that was ready by an event too has asked twice.
+            ready.sort_unstable();
+            ready.dedup();
             for event in &events {
                 self.handle_ready(event.token(), event.is_error(), event.is_read_closed());
             }
