@@ -285,8 +285,8 @@ fn a_report_is_a_table_and_json() {
     let json = serde_json::json!(report);
     assert_eq!((json["mode"].as_str(), json["transport"].as_str()), (Some("both"), Some("udp")));
     assert_eq!(json["sent"].as_u64(), Some(report.sent));
-    assert!(json["process"]["rss_after_kib"].as_u64() > Some(0));
-    assert!(json["process"]["threads"][0]["name"].is_string());
+    assert!(json["usage"]["rss_after_kib"].as_u64() > Some(0));
+    assert!(json["usage"]["threads"][0]["name"].is_string());
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn what_can_not_be_done_is_refused() {
         Config { duration: Duration::ZERO, ..load.clone() },
         Config { allocations: 0, ..load.clone() },
         Config { allocations: 3, mode: Mode::Pair, ..load.clone() },
-        Config { size: 23, ..load.clone() },
+        Config { size: 31, ..load.clone() },
         Config { size: 65_001, ..load.clone() },
         Config { rate: f64::NAN, ..load.clone() },
         Config { burst: 0, ..load.clone() },

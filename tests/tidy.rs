@@ -210,6 +210,17 @@ fn documents_name_files_that_exist() {
 }
 
 #[test]
+fn documents_are_filled_in() {
+    let documents = files_below(&root(), ".md").into_iter().filter(|path| !path.starts_with(root().join("target")));
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            assert!(!line.contains("@@"), "{}:{}: a figure is missing: {line}", document.display(), number + 1);
+        }
+    }
+}
+
+#[test]
 fn every_dependency_has_its_reason() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let reasons = fs::read_to_string(root().join("docs/dependencies.md")).unwrap();

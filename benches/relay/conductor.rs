@@ -3,7 +3,7 @@
 use crate::Args;
 use crate::generator;
 use crate::machine::{self, Cores, Machine, Rooms};
-use crate::report::{self, Entry, Row, Sample};
+use crate::report::{self, Entry, OTHERS_MAX, Row, Sample};
 use crate::scenario::{self, Contest, Scenario};
 use crate::server::{Candidate, Flavour, Premises};
 use std::path::PathBuf;
@@ -11,9 +11,6 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 use turnpike::load::pace::Rng;
 use turnpike::load::usage::Usage;
-
-/// The share of a core others may take before a measurement counts as disturbed.
-const OTHERS_MAX: f64 = 0.1;
 
 /// A run over all rounds.
 struct Run<'a> {
@@ -57,7 +54,8 @@ pub fn run(args: &Args) -> io::Result<bool> {
     let machine = Machine::look();
     println!("{machine}");
     for candidate in &servers {
-        println!("{}: {} ({})", candidate.name, candidate.program.display(), candidate.version());
+        let lack = if candidate.lacks_moderation() { ", without relay.moderation_max" } else { "" };
+        println!("{}: {} ({}{lack})", candidate.name, candidate.program.display(), candidate.version());
     }
     let (began, mut rng) = (Instant::now(), Rng::new(args.seed));
     for round in 1..=args.rounds {
@@ -139,18 +137,22 @@ impl Run<'_> {
 
     fn sample(&self, scenario: &Scenario, candidate: &Candidate, seed: u64) -> io::Result<Sample> {
         let (args, cores) = (self.args, self.cores);
-        machine::wait_until_quiet(cores, Duration::from_secs(args.patience))?;
-        let [server_cores, generator_cores] = match scenario.contest {
-            Contest::Servers => [cores.server, cores.generator].map(|core| core.to_string()),
+        let sides = match scenario.contest {
+            Contest::Servers => [vec![cores.server], vec![cores.generator]],
             Contest::Workers => cores.for_workers(),
         };
+        let mut used_cores = sides.concat();
+        used_cores.sort_unstable();
+        used_cores.dedup();
+        machine::wait_until_quiet(&used_cores, Duration::from_secs(args.patience))?;
+        let [server_cores, generator_cores] = sides.map(|cores| machine::core_list(&cores));
         let premises = Premises { rooms: self.rooms.path(), certificate: &self.certificate, key: &self.key };
         let server = candidate.start(&server_cores, scenario, &premises)?;
         // What the cores did that neither server nor generator did, from start to end: the generator alone knows
         // the window.
         let others_ns = || -> io::Result<i64> {
             let used: u64 = Usage::of(server.pid())?.threads.iter().map(|thread| thread.cpu_ns).sum();
-            Ok(machine::busy_ns(cores)? as i64 - (used + machine::own_ns()?) as i64)
+            Ok(machine::busy_ns(&used_cores)? as i64 - (used + machine::own_ns()?) as i64)
         };
         let (began, before_ns) = (Instant::now(), others_ns()?);
         let sample = generator::run(args.generator(), &generator_cores, &server, scenario, args.seconds, seed)?;

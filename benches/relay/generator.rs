@@ -45,6 +45,12 @@ pub fn run(
         return Err(io::Error::other(format!("{} ({})", said.trim_end(), output.status)));
     }
     let report: Value = serde_json::from_slice(&output.stdout)?;
+    if let Some(doubled) = report["duplicates"].as_u64().filter(|count| *count > 0) {
+        return Err(io::Error::other(format!("{doubled} packets came twice")));
+    }
+    if scenario.load.contains("--gso auto") && report["super_packets"] != true {
+        return Err(io::Error::other("the kernel took no super-packets from the generator"));
+    }
     sample(&report, scenario.unit).ok_or_else(|| io::Error::other(format!("nothing was delivered: {report}")))
 }
 
@@ -61,26 +67,27 @@ fn sample(report: &Value, unit: Unit) -> Option<Sample> {
     let number = |path: &str| report.pointer(path).and_then(Value::as_f64);
     if unit == Unit::Allocation {
         return Some(Sample {
-            cost: Some(number("/process/rss_bytes_per_allocation")?),
-            empty_kib: number("/process/rss_before_kib"),
-            full_kib: number("/process/rss_made_kib"),
+            cost: Some(number("/usage/rss_bytes_per_allocation")?),
+            empty_kib: number("/usage/rss_before_kib"),
+            full_kib: number("/usage/rss_made_kib"),
             ..Sample::default()
         });
     }
-    let cpu_us = number("/process/cpu_us_per_unit")?;
-    let (cpu_s, sent) = (number("/process/cpu_s")?, number("/sent")?.max(1.0));
+    let cpu_us = number("/usage/cpu_us_per_unit")?;
+    let (cpu_s, sent) = (number("/usage/cpu_s")?, number("/sent")?.max(1.0));
     Some(Sample {
         cost: Some(if unit == Unit::Cycle { cpu_us } else { cpu_us * 1e3 }),
         rate: number("/delivered_per_second"),
         p50_us: number("/latency/p50_us"),
         p99_us: number("/latency/p99_us"),
         loss: number("/loss").filter(|_| unit == Unit::Packet),
+        unsent: number("/unsent").map(|count| count / sent),
         again: number("/repeated").filter(|_| unit != Unit::Packet).map(|count| count / sent),
         late: number("/late").filter(|_| number("/rate") > Some(0.0)).map(|count| count / sent),
         server_load: Some(cpu_s / number("/seconds")?),
         generator_load: number("/generator_busy"),
-        wakeups: number("/process/wakeups_per_unit"),
-        busiest: number("/process/threads/0/cpu_s").map(|busiest| busiest / cpu_s.max(1e-9)),
+        wakeups: number("/usage/wakeups_per_unit"),
+        busiest: number("/usage/threads/0/cpu_s").map(|busiest| busiest / cpu_s.max(1e-9)),
         ..Sample::default()
     })
 }

@@ -56,14 +56,19 @@ pub struct Cores {
 
 impl Cores {
     /// Those of two workers and of their generator: of each its own, where there are enough, and else the same.
-    pub fn for_workers(self) -> [String; 2] {
+    pub fn for_workers(self) -> [Vec<usize>; 2] {
         let (server, generator) = (self.server, self.generator);
         if !has_cores_for_workers() {
-            return [format!("{server},{generator}"), format!("{server},{generator}")];
+            return [vec![server, generator], vec![server, generator]];
         }
         let mut rest = (0..).filter(|core| ![server, generator].contains(core));
-        [server, generator].map(|core| format!("{core},{}", rest.next().unwrap_or(core)))
+        [server, generator].map(|core| vec![core, rest.next().unwrap_or(core)])
     }
+}
+
+/// Cores as `taskset` takes them.
+pub fn core_list(cores: &[usize]) -> String {
+    cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Whether two workers and a generator of two threads have a core each.
@@ -75,10 +80,10 @@ pub fn has_cores_for_workers() -> bool {
 const TICK_NS: u64 = 10_000_000;
 
 /// CPU time that anything has spent on these cores since the machine started, in nanoseconds.
-pub fn busy_ns(cores: Cores) -> io::Result<u64> {
+pub fn busy_ns(cores: &[usize]) -> io::Result<u64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let mut ticks = 0;
-    for core in [cores.server, cores.generator] {
+    for core in cores {
         let name = format!("cpu{core} ");
         let line = stat.lines().find_map(|line| line.strip_prefix(&name));
         let line = line.ok_or_else(|| io::Error::other(format!("there is no core {core}")))?;
@@ -99,8 +104,8 @@ pub fn own_ns() -> io::Result<u64> {
 }
 
 /// Waits until nothing has used these cores for half a second, at most as long as `patience`.
-pub fn wait_until_quiet(cores: Cores, patience: Duration) -> io::Result<()> {
-    /// CPU time of both cores that does not count as use, in nanoseconds.
+pub fn wait_until_quiet(cores: &[usize], patience: Duration) -> io::Result<()> {
+    /// CPU time of all of them that does not count as use, in nanoseconds.
     const QUIET_NS: u64 = 50_000_000;
     let began = Instant::now();
     while began.elapsed() < patience {

@@ -115,6 +115,8 @@ pub const ALL: &[Scenario] = &[
         "--mode to-peer --allocations 100 --rate 0 --window 256 --burst 16 --size 1200 --gso auto",
         &[rate(4.0, 7.0)],
     ),
+    // Plain towards the server alone: the generator's sockets let the kernel put together what comes back, for it is the
+    // limit here already and would be more so without.
     relay(
         "burst16-1200",
         "--mode to-peer --allocations 100 --rate 0 --window 256 --burst 16 --size 1200 --gso off",

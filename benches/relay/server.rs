@@ -44,7 +44,7 @@ pub struct Candidate {
     pub program: PathBuf,
     /// Its relay threads.
     pub workers: u32,
-    /// Whether it knows `relay.moderation_max`, which an older build may not.
+    /// Whether it knows `relay.moderation_max`, which an older `base` may not.
     pub moderates: bool,
 }
 
@@ -74,7 +74,8 @@ impl Candidate {
     /// A candidate with one relay thread.
     pub fn new(name: &str, flavour: Flavour, program: PathBuf, rooms: &Path) -> io::Result<Self> {
         let mut candidate = Candidate { name: name.to_owned(), flavour, program, workers: 1, moderates: false };
-        if flavour == Flavour::Turnpike {
+        candidate.moderates = flavour == Flavour::Turnpike;
+        if name == "base" {
             let file = rooms.join("moderation.toml");
             fs::write(&file, "[relay]\nmoderation_max = \"0\"\n")?;
             // An older build refuses a key that it does not know.
@@ -82,6 +83,11 @@ impl Candidate {
             candidate.moderates = !String::from_utf8_lossy(&check.stderr).contains("moderation_max");
         }
         Ok(candidate)
+    }
+
+    /// Whether it is a turnpike that does not know `relay.moderation_max`.
+    pub fn lacks_moderation(&self) -> bool {
+        self.flavour == Flavour::Turnpike && !self.moderates
     }
 
     /// What the binary says when asked for its version, one line.

@@ -35,7 +35,8 @@ const CREDENTIAL_SPARE_S: u64 = 3600;
     turnpike load turn:127.0.0.1:3478 --user alice --password wonderland \\\n      \
     --allocations 1000 --rate 20000 --size 160 --duration 30s --pid \"$(pidof turnpike)\"\n  \
     turnpike load turns:relay.example.org --secret S --mode pair --rate 0 --duration 10s\n\n\
-    A thread that sends often keeps a core busy, to send in time. Load only what is yours.")]
+    A thread that sends often keeps a core busy, to send in time. Latency (p50, p99) counts from a packet's \
+    departure, not from the time it was due: what left over 1 ms late is told beside it. Load only what is yours.")]
 pub struct Options {
     /// turn:HOST:PORT, turn:HOST:PORT?transport=tcp or turns:HOST:PORT
     #[arg(value_name = "URI")]
@@ -43,8 +44,8 @@ pub struct Options {
     /// How long it lasts: 10s, 1m30s or seconds; there is no load without an end
     #[arg(long, value_name = "DURATION")]
     pub duration: Seconds,
-    /// The user
-    #[arg(long, value_name = "NAME", requires = "password", conflicts_with = "secret")]
+    /// The user; goes before a secret
+    #[arg(long, value_name = "NAME", requires = "password")]
     pub user: Option<String>,
     /// The user's password
     #[arg(long, env = "TURNPIKE_LOAD_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
@@ -79,7 +80,7 @@ pub struct Options {
     /// Packets under way with --rate 0
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub window: usize,
-    /// Payload of a packet, 24 to 65000 bytes
+    /// Payload of a packet, 32 to 65000 bytes
     #[arg(long, value_name = "BYTES", default_value_t = 160)]
     pub size: usize,
     /// Threads that make the load
@@ -141,6 +142,9 @@ pub fn load(options: &Options) -> Result<(), Failure> {
     }
     if report.corrupted > 0 {
         return Err(Failure::Other(format!("{} packets were corrupted", report.corrupted)));
+    }
+    if report.sent == 0 && !report.interrupted {
+        return Err(Failure::Other("nothing was sent: lengthen --duration or raise --rate".into()));
     }
     if report.loss > options.max_loss {
         let (loss, max) = (report.loss * 100.0, options.max_loss * 100.0);

@@ -2,7 +2,7 @@
 
 use super::frame;
 use super::ledger::{Arrival, Ledger};
-use super::payload::{Pattern, Stamp};
+use super::payload::{Leg, Pattern, Stamp};
 use super::report::Tally;
 use super::{Mode, Via};
 use std::net::SocketAddr;
@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 pub struct Books {
     /// Which packets are under way.
     pub ledger: Ledger,
+    /// Which packets the peer has got of those that it returns.
+    outward: Option<Ledger>,
     /// What was counted.
     pub tally: Tally,
     /// The payloads.
@@ -25,7 +27,22 @@ impl Books {
     /// Begins to count payloads of `size` bytes that are told by `tag`.
     pub fn new(mode: Mode, via: Via, size: usize, tag: u32) -> Self {
         let (ledger, tally, pattern) = (Ledger::default(), Tally::default(), Pattern::new(tag));
-        Books { ledger, tally, pattern, mode, via, size }
+        let outward = (mode == Mode::Both).then(Ledger::default);
+        Books { ledger, outward, tally, pattern, mode, via, size }
+    }
+
+    /// Enters the departure of the packet with the ledger's next number.
+    #[inline]
+    pub fn depart(&mut self) {
+        self.ledger.depart();
+        if let Some(outward) = &mut self.outward {
+            outward.depart();
+        }
+    }
+
+    /// Which way packets go that are sent.
+    pub const fn leg(&self) -> Leg {
+        if matches!(self.mode, Mode::ToClient) { Leg::Back } else { Leg::Out }
     }
 
     /// Forgets what was counted: from now on it counts.
@@ -35,6 +52,20 @@ impl Books {
         let first_corrupted = self.tally.first_corrupted.take();
         self.tally = Tally { corrupted, duplicates, first_corrupted, ..Tally::default() };
         self.ledger.open();
+    }
+
+    /// Whether a packet may come out at a client.
+    const fn is_for_client(&self, leg: Leg) -> bool {
+        match self.mode {
+            Mode::Pair => matches!(leg, Leg::Out),
+            Mode::ToClient | Mode::Both => matches!(leg, Leg::Back),
+            _ => false,
+        }
+    }
+
+    /// Whether a packet may come out at the peer.
+    const fn is_for_peer(&self, leg: Leg) -> bool {
+        matches!((self.mode, leg), (Mode::ToPeer | Mode::Both, Leg::Out))
     }
 
     /// The flow on which a packet sent on `from` comes out.
@@ -47,8 +78,7 @@ impl Books {
     pub fn at_client(&mut self, at: usize, peer: SocketAddr, message: &[u8], now_ns: u64) {
         let payload = frame::unframe(message, self.via, peer).map(|range| &message[range]);
         match payload.and_then(|payload| self.pattern.check(payload, self.size)) {
-            Some(stamp) if self.destination(stamp.flow as usize) == at && self.mode != Mode::ToPeer => {
-                self.hand_on(stamp);
+            Some(stamp) if self.destination(stamp.flow as usize) == at && self.is_for_client(stamp.leg) => {
                 self.arrive(stamp, now_ns);
             }
             Some(stamp) => self.refuse(|| format!("client {at} got packet {} of flow {}", stamp.seq, stamp.flow)),
@@ -56,7 +86,7 @@ impl Books {
         }
     }
 
-    /// Takes what has come to the peer and says whether it is to be returned. `relayed` tells where a flow's packets
+    /// Takes what has come to the peer and says whether it is to be returned, with the seal of the way back. `relayed` tells where a flow's packets
     /// come from, and whether an address is that of any.
     #[inline]
     pub fn at_peer(
@@ -67,35 +97,43 @@ impl Books {
         now_ns: u64,
     ) -> bool {
         let stamp = self.pattern.check(payload, self.size);
-        let Some(stamp) = stamp.filter(|stamp| relayed.is_from(stamp.flow as usize, from)) else {
+        let is_right = |stamp: &Stamp| self.is_for_peer(stamp.leg) && relayed.is_from(stamp.flow as usize, from);
+        let Some(stamp) = stamp.filter(is_right) else {
             // What strangers send to the peer's address is not the relay's doing.
             if stamp.is_some() || relayed.is_known(from) {
                 self.refuse(|| format!("the peer got {} bytes from {from} that no client sent there", payload.len()));
             }
             return false;
         };
-        self.hand_on(stamp);
-        if self.mode != Mode::Both {
+        let Some(outward) = &mut self.outward else {
             self.arrive(stamp, now_ns);
-        }
-        self.mode == Mode::Both
-    }
-
-    #[inline]
-    fn hand_on(&mut self, stamp: Stamp) {
-        self.tally.handed_on += 1;
-        self.tally.delivered += u64::from(self.ledger.counts(stamp.seq));
+            return false;
+        };
+        let arrival = outward.arrive(stamp.seq);
+        self.hand_on(arrival, stamp.seq)
     }
 
     #[inline]
     fn arrive(&mut self, stamp: Stamp, now_ns: u64) {
-        match self.ledger.arrive(stamp.seq) {
-            Arrival::First if !self.ledger.counts(stamp.seq) => {}
-            Arrival::First => self.tally.latency.add(now_ns.saturating_sub(stamp.sent_ns)),
+        let arrival = self.ledger.arrive(stamp.seq);
+        if self.hand_on(arrival, stamp.seq) && self.ledger.counts(stamp.seq) {
+            self.tally.latency.add(now_ns.saturating_sub(stamp.sent_ns));
+        }
+    }
+
+    /// Counts what the relay handed on, each packet of a leg once, and says whether it did.
+    #[inline]
+    fn hand_on(&mut self, arrival: Arrival, seq: u64) -> bool {
+        match arrival {
+            Arrival::First => {
+                self.tally.handed_on += 1;
+                self.tally.delivered += u64::from(self.ledger.counts(seq));
+            }
             Arrival::Again => self.tally.duplicates += 1,
             Arrival::Forgotten => {}
-            Arrival::Unknown => self.refuse(|| format!("packet {} came and never left", stamp.seq)),
+            Arrival::Unknown => self.refuse(|| format!("packet {seq} came and never left")),
         }
+        arrival == Arrival::First
     }
 
     #[cold]
@@ -121,6 +159,7 @@ pub const fn partner(flow: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::payload::{PAYLOAD_LEN_MIN, STAMP_LEN};
     use super::*;
 
     const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
@@ -140,11 +179,18 @@ mod tests {
     }
 
     fn packet(books: &mut Books, flow: u32) -> Vec<u8> {
-        let stamp = Stamp { flow, seq: books.ledger.next_seq(), sent_ns: 100 };
+        let stamp = Stamp { flow, seq: books.ledger.next_seq(), sent_ns: 100, leg: books.leg() };
         let mut payload = vec![0; SIZE];
         books.pattern.fill(&mut payload, stamp);
-        books.ledger.depart();
+        books.depart();
         payload
+    }
+
+    /// As the peer returns it.
+    fn returned(payload: &[u8]) -> Vec<u8> {
+        let mut back = payload.to_vec();
+        back[STAMP_LEN..PAYLOAD_LEN_MIN].copy_from_slice(&Pattern::seal_back(payload));
+        back
     }
 
     fn framed(payload: &[u8]) -> Vec<u8> {
@@ -163,11 +209,37 @@ mod tests {
         let payload = packet(&mut books, 1);
         assert!(books.at_peer(&payload, from(1001), &Ports(2), 150));
         assert_eq!((books.tally.delivered, books.ledger.arrived()), (1, 0));
-        books.at_client(1, PEER, &framed(&payload), 200);
+        let back = framed(&returned(&payload));
+        books.at_client(1, PEER, &back, 200);
         assert_eq!((books.tally.delivered, books.ledger.arrived(), books.tally.corrupted), (2, 1, 0));
         assert_eq!(books.tally.latency.max(), 100);
-        books.at_client(1, PEER, &framed(&payload), 200);
-        assert_eq!((books.tally.duplicates, books.tally.corrupted), (1, 0));
+    }
+
+    #[test]
+    fn a_doubled_packet_is_handed_on_once_and_returned_once() {
+        let mut books = Books::new(Mode::Both, Via::Channel, SIZE, 5);
+        let payload = packet(&mut books, 1);
+        let back = framed(&returned(&payload));
+        assert!(books.at_peer(&payload, from(1001), &Ports(2), 150));
+        assert!(!books.at_peer(&payload, from(1001), &Ports(2), 150));
+        assert_eq!(books.tally.duplicates, 1);
+        (0..2).for_each(|_| books.at_client(1, PEER, &back, 200));
+        assert_eq!((books.tally.duplicates, books.tally.corrupted), (2, 0));
+        assert_eq!((books.tally.delivered, books.tally.handed_on, books.ledger.arrived()), (2, 2, 1));
+    }
+
+    #[test]
+    fn a_packet_that_was_turned_round_on_the_way_is_wrong() {
+        for mode in [Mode::ToPeer, Mode::ToClient, Mode::Both, Mode::Pair] {
+            let mut books = Books::new(mode, Via::Channel, SIZE, 5);
+            let payload = packet(&mut books, 0);
+            if matches!(mode, Mode::ToClient | Mode::Pair) {
+                assert!(!books.at_peer(&payload, from(1000), &Ports(2), 150));
+            } else {
+                books.at_client(0, PEER, &framed(&payload), 150);
+            }
+            assert_eq!((books.tally.corrupted, books.tally.delivered), (1, 0), "{mode:?}");
+        }
     }
 
     #[test]
@@ -182,8 +254,8 @@ mod tests {
             &|books| _ = books.at_peer(&damaged, from(1000), &Ports(2), 150),
             &|books| _ = books.at_peer(&payload, from(1001), &Ports(2), 150),
             &|books| books.at_client(0, PEER, &framed(&damaged), 150),
-            &|books| books.at_client(1, PEER, &framed(&payload), 150),
-            &|books| books.at_client(0, PEER, &payload, 150),
+            &|books| books.at_client(1, PEER, &framed(&returned(&payload)), 150),
+            &|books| books.at_client(0, PEER, &returned(&payload), 150),
         ];
         for (at, act) in wrong.iter().enumerate() {
             act(&mut books);
@@ -191,7 +263,7 @@ mod tests {
         }
         assert!(books.tally.first_corrupted.is_some());
         let mut other = Books::new(Mode::Both, Via::Channel, SIZE, 5);
-        other.at_client(0, PEER, &framed(&payload), 150);
+        other.at_client(0, PEER, &framed(&returned(&payload)), 150);
         assert_eq!(other.tally.corrupted, 1, "it never left there");
     }
 

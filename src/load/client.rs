@@ -159,7 +159,7 @@ impl Client {
         (self.tries, self.asked_ns) = (self.tries + 1, now_ns);
         let mut out = [0; REQUEST_LEN_MAX];
         let len = self.write(step, account, &mut out).ok_or_else(|| io::Error::other("a request did not fit"))?;
-        // One that finds no room is as one lost on the way: its answer becomes overdue.
+        // A datagram that finds no room is as one lost on the way: its answer becomes overdue.
         self.link.send(&out[..len])?;
         Ok(())
     }
@@ -281,7 +281,10 @@ fn refusal(step: Step, code: u16, peer: SocketAddr) -> String {
             ip = peer.ip()
         ),
         (_, 403) => format!("{what} is refused (403): the server does not serve this client or this request"),
-        (_, 437) => format!("{what} is refused (437): the server has no allocation, or still has an older one, here"),
+        (_, 437) => format!(
+            "{what} is refused (437): the server has no allocation, or still has an older one, here; \
+             --sources gives every client an address that none had before"
+        ),
         (_, 440) => format!("{what} is refused (440): the server does not relay the family of {}", peer.ip()),
         (_, 442) => format!("{what} is refused (442): the server does not relay UDP"),
         (_, 486) => format!(

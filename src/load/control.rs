@@ -154,6 +154,7 @@ impl<'a> Control<'a> {
         {
             let count = self.idle.len().min(self.config.burst as usize);
             self.tally.late += if late_ns > LATE_NS { count as u64 } else { 0 };
+            self.tally.unsent += self.config.burst as u64 - count as u64;
             for _ in 0..count {
                 self.begin()?;
             }

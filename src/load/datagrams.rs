@@ -57,12 +57,18 @@ impl Inbox {
 pub struct Outbox {
     transmitter: Transmitter,
     segmented: bool,
+    is_refused: bool,
 }
 
 impl Outbox {
     /// With `segmented`, datagrams of one length to one place leave as super-packets until the kernel refuses one.
     pub fn new(segmented: bool) -> Self {
-        Outbox { transmitter: Transmitter::new(), segmented }
+        Outbox { transmitter: Transmitter::new(), segmented, is_refused: false }
+    }
+
+    /// Whether the kernel has refused a super-packet.
+    pub fn refuses_segments(&self) -> bool {
+        self.is_refused
     }
 
     /// Sends datagrams and says how many left before there was no more room.
@@ -78,7 +84,9 @@ impl Outbox {
                 Ok(0) => return Ok(sent),
                 Ok(count) => sent += count,
                 Err(error) if has_no_room(&error) => return Ok(sent),
-                Err(error) if self.segmented && sys::refuses_segments(&error) => self.segmented = false,
+                Err(error) if self.segmented && sys::refuses_segments(&error) => {
+                    (self.segmented, self.is_refused) = (false, true);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -148,8 +148,8 @@ impl Link {
         }
     }
 
-    /// Sends a message; false when there is no room for it now.
-    #[inline]
+    /// Sends a request; false when there is no room for a datagram now. A stream takes it always: it would not be sent
+    /// again, and a client has one under way.
     pub fn send(&mut self, message: &[u8]) -> io::Result<bool> {
         match self {
             Link::Datagrams(socket) => match socket.send(message) {
@@ -158,9 +158,9 @@ impl Link {
                 Err(error) => Err(error),
             },
             Link::Stream(stream) => {
-                let taken = stream.queue(message)?;
+                stream.push(message)?;
                 stream.flush()?;
-                Ok(taken)
+                Ok(true)
             }
         }
     }
@@ -206,14 +206,20 @@ fn is_not_yet(error: &io::Error) -> bool {
 impl Stream {
     /// Has a message sent by the next flush; false when there is no room for it now.
     pub fn queue(&mut self, message: &[u8]) -> io::Result<bool> {
-        const PADDING: [u8; 3] = [0; 3];
-        let padding = &PADDING[..padded(message.len()) - message.len()];
         if self.is_full() {
             self.flush()?;
             if self.is_full() {
                 return Ok(false);
             }
         }
+        self.push(message)?;
+        Ok(true)
+    }
+
+    /// Has a message sent by the next flush, however much waits.
+    fn push(&mut self, message: &[u8]) -> io::Result<()> {
+        const PADDING: [u8; 3] = [0; 3];
+        let padding = &PADDING[..padded(message.len()) - message.len()];
         match &mut self.tls {
             Some(session) => {
                 // In one piece, or the padding would travel in a record of its own.
@@ -227,7 +233,7 @@ impl Stream {
                 self.unsent.extend_from_slice(padding);
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Whether so much waits that no more is taken. What a session holds can not be asked: it is full once a flush has
@@ -271,7 +277,8 @@ impl Stream {
                 Ok(0) => {
                     return Err(io::Error::new(
                         ErrorKind::UnexpectedEof,
-                        "the server closed the connection (many have a limit of those without an allocation)",
+                        "the server closed the connection (many have a limit of those without an allocation \
+                         from one address: lower --threads, or give clients addresses of their own with --sources)",
                     ));
                 }
                 Ok(len) => self.filled += len,
@@ -326,4 +333,26 @@ fn flush_bytes(unsent: &mut Vec<u8>, tcp: &mut TcpStream) -> io::Result<()> {
     };
     unsent.drain(..sent);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_stream_takes_a_request_and_no_packet() {
+        // Nobody accepts or reads: what waits stays.
+        let server = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let addr = server.local_addr().unwrap();
+        let mut link = Link::open(&Transport::Tcp, addr, anywhere(addr)).unwrap();
+        let Link::Stream(stream) = &mut link else { panic!("it is a stream") };
+        let packet = [0x40; 1 << 15];
+        while stream.queue(&packet).unwrap() {
+            stream.flush().unwrap();
+        }
+        let waiting = stream.unsent.len();
+        assert!(link.send(&packet[..20]).unwrap());
+        let Link::Stream(stream) = &mut link else { panic!("it is a stream") };
+        assert!(stream.unsent.len() <= waiting + 20 && !stream.unsent.is_empty());
+    }
 }

@@ -27,7 +27,7 @@ pub mod usage;
 
 use crate::sys;
 use control::Control;
-pub use plan::{BURST_MAX, Config, Gso, Mode, SIZE_MAX, Share, Via};
+pub use plan::{ALLOCATIONS_MAX, BURST_MAX, Config, Gso, Mode, SIZE_MAX, Share, THREADS_MAX, Via};
 use relay::Relay;
 use report::{Report, Tally, Watched};
 use sources::Sources;

@@ -12,6 +12,10 @@ use std::time::Duration;
 pub const SIZE_MAX: usize = 65_000;
 /// Packets of a burst, at most.
 pub const BURST_MAX: u32 = 10_000;
+/// Clients, at most.
+pub const ALLOCATIONS_MAX: usize = 1_000_000;
+/// Threads, at most.
+pub const THREADS_MAX: usize = 256;
 /// Files that a thread has open besides its clients: its poll, its peer, and what it looks into meanwhile.
 const FILES_PER_THREAD: u64 = 8;
 /// Files that the program has open besides.
@@ -99,7 +103,7 @@ pub struct Config {
     pub mode: Mode,
     /// How packets travel.
     pub via: Via,
-    /// Clients; at least 1, even for [`Mode::Pair`].
+    /// Clients; 1 to [`ALLOCATIONS_MAX`], even for [`Mode::Pair`].
     pub allocations: usize,
     /// Packets or requests a second, of all clients together; 0 is flat-out.
     pub rate: f64,
@@ -117,7 +121,7 @@ pub struct Config {
     pub duration: Duration,
     /// Payload of a packet, in bytes: [`PAYLOAD_LEN_MIN`] to [`SIZE_MAX`].
     pub size: usize,
-    /// Threads; each has its share of clients and rate. At least 1.
+    /// Threads; each has its share of clients and rate. 1 to [`THREADS_MAX`].
     pub threads: usize,
     /// Whether a thread never sleeps, so that nobody pays for waking it.
     pub spin: bool,
@@ -149,7 +153,9 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         let sizes = PAYLOAD_LEN_MIN..=SIZE_MAX;
         match () {
-            () if self.allocations == 0 => Err("--allocations is at least 1".into()),
+            () if !(1..=ALLOCATIONS_MAX).contains(&self.allocations) => {
+                Err(format!("--allocations is between 1 and {ALLOCATIONS_MAX}"))
+            }
             () if self.mode == Mode::Pair && !self.allocations.is_multiple_of(2) => {
                 Err("--allocations is even for --mode pair".into())
             }
@@ -159,7 +165,12 @@ impl Config {
             () if !(self.rate >= 0.0 && self.rate.is_finite()) => Err("--rate is 0 or more".into()),
             () if !(1..=BURST_MAX).contains(&self.burst) => Err(format!("--burst is between 1 and {BURST_MAX}")),
             () if self.window == 0 => Err("--window is at least 1".into()),
-            () if self.threads == 0 => Err("--threads is at least 1".into()),
+            () if !(1..=THREADS_MAX).contains(&self.threads) => {
+                Err(format!("--threads is between 1 and {THREADS_MAX}"))
+            }
+            () if self.sources.is_some_and(|sources| sources.is_ipv4() != self.server.is_ipv4()) => {
+                Err(format!("--sources is of another family than the server's address {}", self.server))
+            }
             () if self.duration.is_zero() => Err("--duration is above 0".into()),
             () => Ok(()),
         }
@@ -235,6 +246,29 @@ mod tests {
             assert!(shares.iter().all(|share| share.flows.is_multiple_of(2) && share.flows > 0));
             assert!((shares.iter().map(|share| share.rate).sum::<f64>() - 300.0).abs() < 1e-9);
             assert!(shares.iter().map(|share| share.window).sum::<usize>() >= 7);
+        }
+    }
+
+    #[test]
+    fn limits_are_taken_and_what_is_beyond_is_refused() {
+        let load = config(ALLOCATIONS_MAX, THREADS_MAX);
+        assert_eq!(load.check(), Ok(()));
+        assert_eq!(load.shares().len(), THREADS_MAX);
+        for wrong in [config(ALLOCATIONS_MAX + 1, 1), config(2, THREADS_MAX + 1), config(0, 1), config(2, 0)] {
+            assert!(Config { mode: Mode::Both, ..wrong }.check().is_err());
+        }
+        for (size, is_right) in
+            [(PAYLOAD_LEN_MIN - 1, false), (PAYLOAD_LEN_MIN, true), (SIZE_MAX, true), (SIZE_MAX + 1, false)]
+        {
+            assert_eq!(Config { size, ..config(2, 1) }.check().is_ok(), is_right, "{size}");
+        }
+    }
+
+    #[test]
+    fn clients_come_from_the_servers_family() {
+        for (network, is_right) in [("127.16.0.0/12", true), ("2001:db8::/64", false)] {
+            let sources = Some(network.parse().unwrap());
+            assert_eq!(Config { sources, ..config(2, 1) }.check().is_ok(), is_right, "{network}");
         }
     }
 

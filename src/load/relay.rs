@@ -137,6 +137,10 @@ pub fn in_words(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => "nothing listens at the server's address and port".to_owned(),
         Some(libc::EMFILE) => "too many open files: lower --allocations, or raise the limit with ulimit -n".to_owned(),
+        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE) => {
+            "this host has no address and port left for another client: give clients more addresses with --sources"
+                .to_owned()
+        }
         _ => error.to_string(),
     }
 }

@@ -1,6 +1,7 @@
 //! What came out: added up over the threads, as a table and as JSON. Pure.
 
 use super::histogram::Histogram;
+use super::link::Transport;
 use super::usage::Usage;
 use super::{Config, Gso, Mode, Via};
 use crate::load::pace::Pace;
@@ -32,8 +33,10 @@ pub struct Tally {
     pub first_corrupted: Option<String>,
     /// Departures over a millisecond late.
     pub late: u64,
-    /// Departures for which the machine had no buffer: not sent, not lost.
+    /// Departures that found no room: in this machine's buffers, in a stream, or for want of an idle client.
     pub unsent: u64,
+    /// Whether the kernel has refused super-packets.
+    pub refuses_segments: bool,
     /// Requests sent again.
     pub repeated: u64,
     /// Allocations lost on the way, or requests that did not reach their goal.
@@ -63,6 +66,7 @@ impl Tally {
         self.first_corrupted = self.first_corrupted.take().or(other.first_corrupted);
         self.late += other.late;
         self.unsent += other.unsent;
+        self.refuses_segments |= other.refuses_segments;
         self.repeated += other.repeated;
         self.failed += other.failed;
         self.notes.extend(other.notes);
@@ -149,8 +153,10 @@ pub struct Report {
     pub pace: Pace,
     /// Packets that left at once.
     pub burst: u32,
-    /// How those of a burst left.
+    /// How those of a burst were to leave.
     pub gso: Gso,
+    /// Whether they left as super-packets throughout.
+    pub super_packets: bool,
     /// How long it went on before it was counted, in seconds.
     pub warm_up_seconds: f64,
     /// Whether somebody ended it early.
@@ -174,7 +180,8 @@ pub struct Report {
     pub delivered_per_second: f64,
     /// Payload in them, in millions of bits a second; `None` without packets.
     pub delivered_mbit_per_second: Option<f64>,
-    /// The share of `sent` that did not arrive, 0–1.
+    /// The share that did not arrive of `sent`, over a stream of `sent` and `unsent`, 0–1: there it is the server that
+    /// makes no room.
     pub loss: f64,
     /// Packets that arrived again.
     pub duplicates: u64,
@@ -182,7 +189,7 @@ pub struct Report {
     pub corrupted: u64,
     /// Departures over a millisecond late: above a few per cent, the generator is what is measured.
     pub late: u64,
-    /// Departures for which the machine had no buffer.
+    /// Departures that found no room: in this machine's buffers, in a stream, or for want of an idle client.
     pub unsent: u64,
     /// Requests sent again.
     pub repeated: u64,
@@ -191,7 +198,7 @@ pub struct Report {
     /// From departure to the far end; for a returned packet there and back, for a request until its goal.
     pub latency: Option<Latency>,
     /// What the server used.
-    pub process: Option<Server>,
+    pub usage: Option<Server>,
     /// What stopped a thread before its time.
     pub fault: Option<String>,
     /// What else the reader should know.
@@ -209,6 +216,11 @@ impl Report {
         notes.extend(tally.first_corrupted.map(|what| format!("the first corruption: {what}")));
         let at = |share| tally.latency.percentile(share).map_or(0.0, |ns| ns as f64 / 1e3);
         let max_us = tally.latency.max() as f64 / 1e3;
+        let is_burst = config.burst > 1 && config.gso == Gso::Auto && matches!(config.transport, Transport::Udp);
+        let is_segmented = is_relayed && is_burst && !tally.refuses_segments;
+        if tally.refuses_segments {
+            notes.push("the kernel took no super-packets: packets of a burst left one by one".to_owned());
+        }
         let latency = Latency { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999), max_us };
         Report {
             server: config.server.to_string(),
@@ -221,6 +233,7 @@ impl Report {
             pace: config.pace,
             burst: config.burst,
             gso: config.gso,
+            super_packets: is_segmented,
             warm_up_seconds: config.warm_up.as_secs_f64(),
             interrupted: stopped,
             set_up_seconds,
@@ -232,7 +245,7 @@ impl Report {
             delivered: tally.delivered,
             delivered_per_second,
             delivered_mbit_per_second: is_relayed.then(|| delivered_per_second * config.size as f64 * 8.0 / 1e6),
-            loss: if tally.sent == 0 { 0.0 } else { (1.0 - tally.arrived as f64 / tally.sent as f64).max(0.0) },
+            loss: share_lost(due(config.transport.name(), tally.sent, tally.unsent), tally.arrived),
             duplicates: tally.duplicates,
             corrupted: tally.corrupted,
             late: tally.late,
@@ -240,7 +253,7 @@ impl Report {
             repeated: tally.repeated,
             failed: tally.failed,
             latency: (tally.latency.count() > 0).then_some(latency),
-            process: watched.map(|watched| server(&watched, tally.in_time, is_relayed.then_some(config.allocations))),
+            usage: watched.map(|watched| server(&watched, tally.in_time, is_relayed.then_some(config.allocations))),
             fault: tally.fault,
             notes,
         }
@@ -261,8 +274,9 @@ impl Report {
         row("sent", format!("{} {unit}", self.sent));
         let mbit = self.delivered_mbit_per_second.map_or_else(String::new, |mbit| format!(", {mbit:.1} Mbit/s"));
         row("delivered", format!("{} {unit}, {:.0} a second{mbit}", self.delivered, self.delivered_per_second));
-        let lost = self.sent - self.arrived.min(self.sent);
-        row("loss", format!("{:.3} % ({lost} of {})", self.loss * 100.0, self.sent));
+        let due = due(self.transport, self.sent, self.unsent);
+        let lost = due - self.arrived.min(due);
+        row("loss", format!("{:.3} % ({lost} of {due})", self.loss * 100.0));
         if self.mode.is_relayed() {
             row("corrupted", self.corrupted.to_string());
             row("duplicates", self.duplicates.to_string());
@@ -272,7 +286,7 @@ impl Report {
             row("latency", text);
         }
         row("generator", format!("{:.0} % busy", self.generator_busy * 100.0));
-        if let Some(server) = &self.process {
+        if let Some(server) = &self.usage {
             let one = unit.strip_suffix('s').unwrap_or(unit);
             let per_unit = server.cpu_us_per_unit.map_or_else(|| "-".to_owned(), |us| format!("{us:.2} us a {one}"));
             let wakeups = server.wakeups_per_unit.map_or_else(String::new, |count| format!(", {count:.2} wake-ups"));
@@ -291,7 +305,7 @@ impl Report {
         let counts = [
             ("failed", self.failed, "did not reach their goal"),
             ("sent again", self.repeated, "requests, for want of an answer"),
-            ("unsent", self.unsent, "this machine had no buffer for"),
+            ("unsent", self.unsent, "were due and found no room"),
             ("late", self.late, "left over 1 ms after their time"),
         ];
         for (name, count, what) in counts.into_iter().filter(|(_, count, _)| *count > 0) {
@@ -305,6 +319,15 @@ impl Report {
         }
         out
     }
+}
+
+/// Packets or requests that count as lost when they do not arrive.
+fn due(transport: &str, sent: u64, unsent: u64) -> u64 {
+    if transport == Transport::Udp.name() { sent } else { sent + unsent }
+}
+
+fn share_lost(due: u64, arrived: u64) -> f64 {
+    if due == 0 { 0.0 } else { (1.0 - arrived as f64 / due as f64).max(0.0) }
 }
 
 fn server(watched: &Watched, units: u64, allocations: Option<usize>) -> Server {
@@ -330,6 +353,13 @@ fn server(watched: &Watched, units: u64, allocations: Option<usize>) -> Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_stream_had_no_room_for_is_lost() {
+        assert_eq!(share_lost(due("udp", 50, 50), 50), 0.0);
+        assert_eq!(share_lost(due("tcp", 50, 50), 50), 0.5);
+        assert_eq!(share_lost(due("tls", 0, 0), 0), 0.0);
+    }
 
     #[test]
     fn what_others_counted_outlives_a_fault() {

@@ -14,6 +14,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether its addresses are of IPv4.
+    pub fn is_ipv4(self) -> bool {
+        self.first.is_ipv4()
+    }
+
     /// The family's bits that are not of the prefix.
     fn host_bits(self) -> u32 {
         let bits = if self.first.is_ipv4() { 32 } else { 128 };

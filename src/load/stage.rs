@@ -169,6 +169,7 @@ impl<'a> Stage<'a> {
     #[inline]
     pub fn look(&mut self, events: &mut Events, turn_ns: u64, wait_ns: u64, has_acted: bool) -> io::Result<()> {
         let sleep_ms = if self.config.spin { 0 } else { wait_ns.saturating_sub(SLEEP_SLACK_NS) / 1_000_000 };
+        let asleep_ns = if sleep_ms > 0 { self.now_ns() } else { turn_ns };
         match self.poll.poll(events, Some(Duration::from_millis(sleep_ms))) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             result => result?,
@@ -178,7 +179,7 @@ impl<'a> Stage<'a> {
             std::thread::yield_now();
         }
         if is_idle || sleep_ms > 0 {
-            self.idle_ns += self.now_ns() - turn_ns;
+            self.idle_ns += self.now_ns() - asleep_ns;
         }
         Ok(())
     }

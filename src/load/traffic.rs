@@ -6,12 +6,13 @@ use super::datagrams::{Inbox, Outbox, SLOTS, datagram};
 use super::frame::{self, is_answer};
 use super::link::Link;
 use super::pace::Schedule;
-use super::payload::Stamp;
+use super::payload::{PAYLOAD_LEN_MIN, Pattern, SEAL_LEN, STAMP_LEN, Stamp};
 use super::relay::{Flow, PEER, in_words, renewal};
 use super::report::Tally;
 use super::stage::{HURRY_NS, Phase, Stage, Window};
 use super::upkeep::{Errand, Upkeep};
 use super::{Config, Gso, Mode, Share};
+use crate::sys::Datagram;
 use mio::net::UdpSocket;
 use mio::{Events, Token};
 use std::io;
@@ -45,8 +46,8 @@ pub struct Traffic<'r, 'a> {
     frame_len: usize,
     /// Room for a stream's message.
     room: Vec<u8>,
-    /// What the peer returns: a slot of the inbox and a part of it.
-    echoes: Vec<(usize, Range<usize>)>,
+    /// What the peer returns: a slot of the inbox, a part of it and the seal of its way back.
+    echoes: Vec<(usize, Range<usize>, [u8; SEAL_LEN])>,
     /// Messages read from a client's socket at once: one more than come together, to learn that it is empty.
     batch: usize,
     /// A packet that is given up at this time, with all before it.
@@ -95,6 +96,7 @@ impl<'r, 'a> Traffic<'r, 'a> {
         if let Some(why) = self.flows.iter().find_map(|flow| flow.ended.as_ref()) {
             tally.notes.push(format!("{} allocations were lost; the first: {why}", tally.failed));
         }
+        tally.refuses_segments = self.outbox.refuses_segments();
         tally.fault = fault.map(|error| in_words(&error));
         tally
     }
@@ -204,7 +206,7 @@ impl<'r, 'a> Traffic<'r, 'a> {
                     count
                 }),
             };
-            (0..gone).for_each(|_| self.books.ledger.depart());
+            (0..gone).for_each(|_| self.books.depart());
             sent += gone;
             if gone < count {
                 break;
@@ -215,11 +217,11 @@ impl<'r, 'a> Traffic<'r, 'a> {
 
     fn fill_frames(&mut self, from: usize, count: usize) {
         let (head, sent_ns) = (&self.flows[from].head, self.stage.now_ns());
-        let next_seq = self.books.ledger.next_seq();
+        let (next_seq, leg) = (self.books.ledger.next_seq(), self.books.leg());
         for (frame, seq) in self.frames.chunks_exact_mut(self.frame_len).zip(next_seq..).take(count) {
             frame[..head.len()].copy_from_slice(head);
             let payload = &mut frame[head.len()..head.len() + self.config.size];
-            self.books.pattern.fill(payload, Stamp { flow: from as u32, seq, sent_ns });
+            self.books.pattern.fill(payload, Stamp { flow: from as u32, seq, sent_ns, leg });
         }
     }
 
@@ -263,14 +265,17 @@ impl<'r, 'a> Traffic<'r, 'a> {
             let (Some(from), mut at) = (self.inbox.source(slot), 0) else { continue };
             for payload in self.inbox.datagrams(slot) {
                 if self.books.at_peer(payload, from, self.flows, now) {
-                    self.echoes.push((slot, at..at + payload.len()));
+                    self.echoes.push((slot, at..at + payload.len(), Pattern::seal_back(payload)));
                 }
                 at += payload.len();
             }
         }
         let inbox = &self.inbox;
-        let back =
-            self.echoes.iter().map(|(slot, part)| datagram(inbox.source(*slot), &inbox.bytes(*slot)[part.clone()]));
+        let back = self.echoes.iter().map(|(slot, part, seal)| {
+            let payload = &inbox.bytes(*slot)[part.clone()];
+            let parts = [&payload[..STAMP_LEN], seal, &payload[PAYLOAD_LEN_MIN..]];
+            Datagram { to: inbox.source(*slot), parts }
+        });
         // One that does not leave is as one lost on the way back.
         let _ = self.outbox.send(self.peer, back);
         Ok(())

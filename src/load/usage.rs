@@ -18,7 +18,7 @@ pub struct ThreadUsage {
 /// What a program has used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Of the threads it has; those that have ended are not counted.
+    /// Of the threads it has, at least one; those that have ended are not counted.
     pub threads: Vec<ThreadUsage>,
     /// Memory it holds, in KiB.
     pub rss_kib: u64,
@@ -43,6 +43,10 @@ impl Usage {
                 Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(failed(error)),
             }
+        }
+        if threads.is_empty() {
+            let why = "no thread of it has a schedstat, which the kernel keeps with CONFIG_SCHED_INFO";
+            return Err(failed(io::Error::other(why)));
         }
         Ok(Usage { threads, rss_kib })
     }
