@@ -346,3 +346,46 @@ fn what_can_not_be_done_is_refused() {
         assert!(run(&wrong).is_err(), "{wrong:?}");
     }
 }
+
+/// In a network namespace of its own, whose loopback has the MTU of an Ethernet.
+const NARROW: &str = r#"
+set -eu
+ip link set lo mtu 1500 up
+"$TURNPIKE" run -c "$ROOM/turnpike.toml" > "$ROOM/log" 2>&1 & server=$!
+trap 'kill $server' EXIT
+tries=0
+until "$TURNPIKE" load turn:127.0.0.1 --mode binding --allocations 1 --duration 1 > "$ROOM/ready" 2>&1; do
+    tries=$((tries + 1))
+    [ $tries -lt 100 ] || { cat "$ROOM/ready" "$ROOM/log"; exit 1; }
+    sleep 0.05
+done
+for size in 1480 1200; do
+    for via in channel indication; do
+        for mode in both pair; do
+            "$TURNPIKE" load turn:127.0.0.1 --user alice --password wonderland --peer 127.0.0.1 --mode $mode --via $via \
+                --size $size --burst 8 --allocations 4 --rate 1000 --duration 1 --max-loss 0
+        done
+    done
+done
+"#;
+
+#[test]
+fn bursts_that_do_not_fit_the_link_arrive_all_the_same() {
+    let room = std::env::temp_dir().join(format!("turnpike-narrow-{}", std::process::id()));
+    std::fs::create_dir_all(&room).unwrap();
+    let config = "realm = \"x\"\nworkers = 1\n[listen]\nudp = [\"127.0.0.1:3478\"]\ntcp = []\n\
+                  [relay]\nallow_loopback_peers = true\n[auth]\nusers = { alice = \"wonderland\" }\n\
+                  [http]\nlisten = \"\"\nadmin_listen = \"\"\nadmin_socket = \"\"\n";
+    std::fs::write(room.join("turnpike.toml"), config).unwrap();
+    let run = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "sh", "-c", NARROW])
+        .env("TURNPIKE", env!("CARGO_BIN_EXE_turnpike"))
+        .env("ROOM", &room)
+        .output()
+        .expect("unshare is there (util-linux)");
+    let said = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(run.status.success(), "{}\n{}", said[0], said[1]);
+    // Every load of the eight says so in its table.
+    assert_eq!(said[0].matches("corrupted      0\n").count(), 8, "{}", said[0]);
+    std::fs::remove_dir_all(&room).unwrap();
+}

@@ -60,6 +60,8 @@ needed_packages() {
     has "$program" || echo "$package"
   done <<'PACKAGES'
 c++ build-essential
+ip iproute2
+unshare util-linux
 turnutils_uclient coturn
 turnutils_peer coturn
 turnserver coturn
