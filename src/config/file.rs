@@ -104,8 +104,8 @@ table! {
         allow_loopback_peers: bool = false,
         /// Also take channel numbers 0x5000–0x7FFF (RFC 5766).
         wide_channels: bool = false,
-        /// The longest a worker rests to let thin but frequent traffic gather: what a packet is
-        /// late at most, in each direction. 0: never.
+        /// The longest a worker rests to let thin but frequent traffic gather. A packet waits for
+        /// what is left of it, and for the round that it fills. 0: never.
         moderation_max: Micros = Micros(300),
     }
 }
