@@ -5,6 +5,7 @@
 
 use crate::stats::WorkerStats;
 use crate::turn::allocation::{Account, Traffic};
+use crate::turn::auth::Revocations;
 use crate::turn::{self, AllocationId, Answer, EndReason, FiveTuple, PeerAddr, RelayedAddr};
 use crate::wire::channel::ChannelNumber;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -47,10 +48,21 @@ pub enum Command {
         /// Whether there was one.
         reply: Reply<bool>,
     },
-    /// Refuse new allocations, or take them again.
-    Drain(bool),
+    /// Send new clients elsewhere, or take them again with `None`.
+    Drain(Option<turn::Drain>),
+    /// Refuse these from now on and end their sessions; replaces those of before.
+    Revoke(Arc<Revocations>),
     /// Serve by another configuration from now on.
-    Configure(Arc<turn::Config>),
+    Configure(Arc<turn::Config>, LogChoice),
+}
+
+/// What is logged of sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogChoice {
+    /// A line when an allocation ends.
+    pub allocations: bool,
+    /// A line for every permission and channel that is installed, or ended by a new policy.
+    pub permissions: bool,
 }
 
 /// Where an answer goes: called once, on the worker's thread, so it must not wait. Dropped

@@ -106,7 +106,7 @@ pub struct WorkerStats {
     dropped: [Counter; DropReason::ALL.len()],
     /// By row of [`METHODS`] and place in [`CODES`]; the last place is any other code.
     requests: [[Counter; CODES.len() + 1]; METHODS.len()],
-    ended: [Counter; 4],
+    ended: [Counter; EndReason::ALL.len()],
     /// Relayed addresses that began and that ended, by transport of the client and family.
     opened: [[Counter; 2]; 3],
     closed: [[Counter; 2]; 3],

@@ -7,18 +7,24 @@ mod wire_client;
 
 #[path = "rfc8656/allocations.rs"]
 mod allocations;
+#[path = "rfc8656/caps.rs"]
+mod caps;
 #[path = "rfc8656/channels.rs"]
 mod channels;
 #[path = "rfc8656/credentials.rs"]
 mod credentials;
 #[path = "rfc8656/document.rs"]
 mod document;
+#[path = "rfc8656/drain.rs"]
+mod drain;
 #[path = "rfc8656/methods.rs"]
 mod methods;
 #[path = "rfc8656/permissions.rs"]
 mod permissions;
 #[path = "rfc8656/refresh.rs"]
 mod refresh;
+#[path = "rfc8656/revocation.rs"]
+mod revocation;
 #[path = "rfc8656/stun.rs"]
 mod stun;
 

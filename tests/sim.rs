@@ -20,14 +20,14 @@ const INPUTS_MAX: usize = 200;
 #[rustfmt::skip]
 const REACHED: &[(&str, &[u16])] = &[
     ("binding", &[0, 420]),
-    ("allocate", &[0, 400, 401, 403, 420, 437, 438, 440, 442, 486, 508]),
+    ("allocate", &[0, 300, 400, 401, 403, 420, 437, 438, 440, 442, 486, 508]),
     ("refresh", &[0, 400, 401, 420, 437, 438, 441, 443]),
     ("create_permission", &[0, 400, 401, 403, 420, 437, 438, 441, 443, 508]),
     ("channel_bind", &[0, 400, 401, 403, 420, 437, 438, 441, 443, 508]),
     ("to_peer", &[0]), ("to_client", &[0]), ("to_relay", &[0]), ("indicate", &[0]),
     ("malformed", &[0]), ("fingerprint", &[0]), ("unexpected", &[0]), ("source", &[0]),
     ("no_allocation", &[0]), ("no_channel", &[0]), ("no_permission", &[0]), ("peer_denied", &[0]),
-    ("bad_indication", &[0]), ("bandwidth", &[0]), ("unverified", &[0]), ("icmp_rate", &[0]), ("oversize", &[0]),
+    ("bad_indication", &[0]), ("bandwidth", &[0]), ("credential_used_up", &[0]), ("unverified", &[0]), ("icmp_rate", &[0]), ("oversize", &[0]),
 ];
 
 fn replay(seed: u64) -> String {

@@ -90,6 +90,7 @@ fn start() -> Engine {
         relay: RelayConfig { ports: 32_000..=32_767, addresses: Vec::new(), external: Vec::new() },
         moderation_max: std::time::Duration::ZERO,
         limits: Limits::default(),
+        log: turnpike::bus::LogChoice::default(),
         turn: turn::Config {
             realm: REALM.into(),
             auth,

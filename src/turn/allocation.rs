@@ -3,10 +3,11 @@
 //! An allocation holds values only, no handle and no pointer, so that it can be written down
 //! and read by the next process. [`STATE_VERSION`] changes when its shape does.
 
+use super::auth::Caps;
 use super::channel::Channels;
 use super::permission::Permissions;
 use super::quota::Bucket;
-use super::{AllocationId, ClientId, FiveTuple, LinkId, RelayedAddr};
+use super::{AllocationId, ClientId, DropReason, FiveTuple, LinkId, RelayedAddr};
 use crate::wire::attribute::{Family, PasswordAlgorithm};
 use crate::wire::integrity::Key;
 use crate::wire::stun::TransactionId;
@@ -17,7 +18,7 @@ use std::cell::Cell;
 use std::hash::BuildHasher;
 
 /// Version of [`State`].
-pub const STATE_VERSION: u16 = 1;
+pub const STATE_VERSION: u16 = 2;
 
 /// All that a server must know to go on serving its allocations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +77,8 @@ pub struct Allocation {
     pub transaction: TransactionId,
     /// IPv4 and IPv6 relayed addresses.
     pub relays: [Option<Relay>; 2],
+    /// Every relayed address it was given, those that are over included.
+    pub relayed: [Option<RelayedAddr>; 2],
     /// The reservation token its creation returned.
     pub token: Option<[u8; 8]>,
     /// The family a dual request did not get, and the error code.
@@ -90,6 +93,10 @@ pub struct Allocation {
     pub channels: Channels,
     /// What it has carried.
     pub traffic: Traffic,
+    /// What its credential may use.
+    pub caps: Caps,
+    /// Bytes that it may still relay, where [`Caps::bytes`] is set.
+    pub bytes_left: u64,
     /// Byte rates: to peers, to the client.
     pub rates: [Bucket; 2],
     /// Rate of ICMP reports to the client.
@@ -113,6 +120,29 @@ impl Allocation {
     #[inline]
     pub fn is_live(&self, now_ms: u64) -> bool {
         self.relays.iter().flatten().any(|relay| now_ms < relay.until_ms)
+    }
+
+    /// Whether its credential caps what is relayed.
+    #[inline]
+    pub fn is_metered(&self) -> bool {
+        self.caps.bytes_per_second.is_some() || self.caps.bytes.is_some()
+    }
+
+    /// Takes `bytes` in a direction, an index of its rates, off the rate and the bytes that are
+    /// left; `rate` is the server's own, 0 = none. Takes nothing off the latter on an error.
+    #[inline(never)]
+    pub(super) fn meter(&mut self, now_ms: u64, direction: usize, rate: u64, bytes: u64) -> Result<(), DropReason> {
+        let rate = match self.caps.bytes_per_second {
+            Some(cap) if rate == 0 || cap < rate => cap,
+            _ => rate,
+        };
+        if rate != 0 && !self.rates[direction].take(now_ms, rate, rate, bytes) {
+            return Err(DropReason::Bandwidth);
+        }
+        if self.caps.bytes.is_some() {
+            self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(DropReason::CredentialUsedUp)?;
+        }
+        Ok(())
     }
 
     /// When it has to be looked at next: the first end of a relayed address.

@@ -7,10 +7,17 @@
 use crate::wire::attribute::PasswordAlgorithm;
 use crate::wire::integrity::{self, Key};
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 use super::quota::source_prefix;
+
+mod caps;
+mod revocations;
+
+pub use caps::{Caps, CapsError};
+pub use revocations::{NotRevoked, REVOCATIONS_MAX, REVOKED_LEN_MAX, Revocations};
 
 /// A shared secret of the TURN REST API; wiped when dropped, never printed.
 #[derive(Clone)]
@@ -38,8 +45,8 @@ impl Secret {
     }
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({} bytes)", self.0.len())
     }
 }
@@ -93,6 +100,8 @@ pub struct Proof {
     pub key: Key,
     /// When the credential expires, in seconds since 1970; `None` for static users.
     pub expires_unix_s: Option<u64>,
+    /// What the credential may use.
+    pub caps: Caps,
 }
 
 /// Why a name did not prove itself. On the wire all are 401.
@@ -106,6 +115,20 @@ pub enum Refused {
     Expired(u64),
     /// The expiry lies further ahead than allowed.
     TooFar,
+    /// The operator has revoked it.
+    Revoked,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Unknown => f.write_str("unknown user"),
+            Refused::Password => f.write_str("wrong password"),
+            Refused::Expired(ago_s) => write!(f, "credential expired {ago_s} s ago"),
+            Refused::TooFar => f.write_str("expiry too far ahead"),
+            Refused::Revoked => f.write_str("revoked"),
+        }
+    }
 }
 
 impl Credentials {
@@ -168,10 +191,11 @@ impl Credentials {
             Some((name, Some(keys))) => {
                 let key = self.user_key(keys, algorithm).ok_or(Refused::Password)?;
                 let verified = verify(key).ok_or(Refused::Password)?;
-                return Ok((Proof { username: name.into(), key: key.clone(), expires_unix_s: None }, verified));
+                let (username, key) = (name.into(), key.clone());
+                return Ok((Proof { username, key, expires_unix_s: None, caps: Caps::default() }, verified));
             }
-            Some((name, None)) => match self.expiry(name, unix_s) {
-                Ok(expires) => return self.prove_limited(name, expires, algorithm, verify),
+            Some((name, None)) => match self.timely(name, unix_s) {
+                Ok(stamp) => return self.prove_limited(name, stamp, algorithm, verify),
                 Err(refused) => refused,
             },
             None => Refused::Unknown,
@@ -191,37 +215,54 @@ impl Credentials {
     fn prove_limited<T>(
         &self,
         name: &[u8],
-        expires: u64,
+        stamp: Stamp<'_>,
         algorithm: PasswordAlgorithm,
         verify: impl Fn(&Key) -> Option<T>,
     ) -> Result<(Proof, T), Refused> {
         for secret in &self.secrets {
             let key = Key::derive(algorithm, name, self.realm.as_bytes(), &secret.password(name));
             if let Some(verified) = verify(&key) {
-                return Ok((Proof { username: name.into(), key, expires_unix_s: Some(expires) }, verified));
+                let expires_unix_s = Some(stamp.expires_unix_s);
+                return Ok((Proof { username: name.into(), key, expires_unix_s, caps: stamp.caps }, verified));
             }
         }
         Err(Refused::Password)
     }
 
-    /// Reads a time-limited username: `expiry`, `expiry:id` or `id:expiry`. Digits only, at
-    /// most ten, and within `max_ttl_s` from now.
-    fn expiry(&self, name: &[u8], unix_s: u64) -> Result<u64, Refused> {
+    /// Reads a time-limited username whose time is not over, and within `max_ttl_s` from now.
+    fn timely<'a>(&self, name: &'a [u8], unix_s: u64) -> Result<Stamp<'a>, Refused> {
         if self.secrets.is_empty() {
             return Err(Refused::Unknown);
         }
+        let stamp = self.stamp(name).ok_or(Refused::Unknown)?;
+        let left_s = stamp.expires_unix_s.checked_sub(unix_s).filter(|&left_s| left_s > 0);
+        match left_s {
+            None => Err(Refused::Expired(unix_s - stamp.expires_unix_s)),
+            Some(left_s) if left_s > self.max_ttl_s => Err(Refused::TooFar),
+            Some(_) => Ok(stamp),
+        }
+    }
+
+    /// Reads a time-limited username: `expiry`, `expiry:id` or `id:expiry`, with caps behind the
+    /// expiry if there are any. The expiry is digits only, at most ten.
+    fn stamp<'a>(&self, name: &'a [u8]) -> Option<Stamp<'a>> {
         let (head, tail) = self.split(name);
-        let expires = match (digits(head), tail.and_then(digits)) {
-            (Some(expires), _) | (None, Some(expires)) => expires,
-            (None, None) => return Err(Refused::Unknown),
+        let (id, expiry) = match (expiry(head), tail.and_then(expiry)) {
+            // Two places for caps: which of them counts must not be a matter of taste.
+            (Some(_), Some((_, caps))) if !caps.is_none() => return None,
+            (Some(first), _) => (tail, first),
+            (None, Some(second)) => (Some(head), second),
+            (None, None) => return None,
         };
-        if expires <= unix_s {
-            return Err(Refused::Expired(unix_s - expires));
-        }
-        if expires - unix_s > self.max_ttl_s {
-            return Err(Refused::TooFar);
-        }
-        Ok(expires)
+        let (expires_unix_s, caps) = expiry;
+        Some(Stamp { expires_unix_s, caps, id: id.filter(|id| !id.is_empty()) })
+    }
+
+    /// Whether the operator has revoked this username, or the user id that it is for.
+    pub fn is_revoked(&self, revoked: &Revocations, username: &[u8]) -> bool {
+        // Of a static user there is no more to say than the name, whatever it looks like.
+        let id = || self.stamp(username).filter(|_| !self.users.contains_key(username)).and_then(|stamp| stamp.id);
+        !revoked.is_empty() && (revoked.contains(username) || id().is_some_and(|id| revoked.contains(id)))
     }
 
     /// Splits at the first separator; the rest may hold more of them.
@@ -241,12 +282,20 @@ impl Credentials {
         if proof.expires_unix_s.is_none() {
             return text(&proof.username);
         }
-        match self.split(&proof.username) {
-            (head, Some(id)) if digits(head).is_some() && !id.is_empty() => text(id),
-            (id, Some(_)) if digits(id).is_none() => text(id),
-            _ => source_account(source),
+        match self.stamp(&proof.username).and_then(|stamp| stamp.id) {
+            Some(id) => text(id),
+            None => source_account(source),
         }
     }
+}
+
+/// What a time-limited username says.
+#[derive(Clone, Copy, Debug)]
+struct Stamp<'a> {
+    expires_unix_s: u64,
+    caps: Caps,
+    /// Whom it was made for; `None` when it does not say.
+    id: Option<&'a [u8]>,
 }
 
 /// The account of a client that gave no id.
@@ -256,6 +305,13 @@ pub fn source_account(source: IpAddr) -> Box<str> {
         IpAddr::V4(_) => format!("ip {}/24", std::net::Ipv4Addr::from_bits(prefix as u32 & !0xFF)).into(),
         IpAddr::V6(_) => format!("ip {}/56", std::net::Ipv6Addr::from_bits(prefix)).into(),
     }
+}
+
+/// Reads an expiry and the caps behind it.
+fn expiry(text: &[u8]) -> Option<(u64, Caps)> {
+    let end = text.iter().position(|&byte| byte == b'+').unwrap_or(text.len());
+    let (expiry, caps) = text.split_at(end);
+    Some((digits(expiry)?, std::str::from_utf8(caps).ok()?.parse().ok()?))
 }
 
 fn digits(text: &[u8]) -> Option<u64> {

@@ -1,16 +1,17 @@
 //! What each method does, once the pipeline in `request` has let it through.
 
 use super::allocation::{Account, Allocation, Relay, Traffic};
-use super::auth::source_account;
+use super::auth::{Caps, source_account};
 use super::channel::Channels;
 use super::permission::Permissions;
 use super::policy::Reach;
 use super::quota::Bucket;
 use super::request::{
-    BAD_REQUEST, FORBIDDEN, Granted, MISMATCH, NO_CAPACITY, PEER_FAMILY, Refusal, Request, families, is_retransmission,
+    BAD_REQUEST, Granted, MISMATCH, PEER_FAMILY, Refusal, Request, TRY_ALTERNATE, families, is_retransmission,
 };
 use super::{
-    AllocationId, EndReason, Event, LIFETIME_DEFAULT_S, Opened, PeerAddr, PortAsk, PortError, PortKind, Ports, Server,
+    AllocationId, Budget, EndReason, Event, LIFETIME_DEFAULT_S, Opened, Payer, PeerAddr, PortAsk, PortError, PortKind,
+    Ports, Server,
 };
 use crate::wire::attribute::{self, Family};
 use crate::wire::channel::ChannelNumber;
@@ -19,6 +20,11 @@ use std::net::IpAddr;
 
 /// IP protocol number of UDP, the one transport relayed (RFC 8656 §18.8).
 const PROTOCOL_UDP: u8 = 17;
+
+/// 403 to a client that sits behind this server's own relay: the start of a loop.
+const BEHIND_RELAY: Refusal = Refusal::by(403, "the client is a relayed address of this server");
+/// 508 while new clients are to go elsewhere and there is no other server to name.
+const DRAINING: Refusal = Refusal::by(508, "draining");
 
 /// Which relayed addresses an Allocate asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +86,7 @@ impl Server {
         let asked_s = asked_lifetime(request)?;
         let tuple = request.from.tuple;
         if ports.is_relayed(tuple.client.0) {
-            return Err(FORBIDDEN); // a client behind our own relay: the start of a loop
+            return Err(BEHIND_RELAY);
         }
         // What is left on the 5-tuple is over; its end must not wait for the wheel.
         if let Some(dead) = self.table.find(&tuple) {
@@ -89,11 +95,15 @@ impl Server {
         if self.finished.holds(request.now, &tuple, request.message.transaction_id()) {
             return Err(MISMATCH);
         }
-        if self.draining {
-            return Err(NO_CAPACITY); // another server is the one to ask
+        if let Some(draining) = &self.draining {
+            let elsewhere = draining.has_alternate(tuple.client.family());
+            return Err(if elsewhere { TRY_ALTERNATE } else { DRAINING });
         }
         let account = self.account(request, granted);
-        let OpenedPorts { pair, missing } = self.open_ports(request, wanted, &account, ports)?;
+        let payer = payer(&account, granted);
+        let OpenedPorts { pair, missing } = self.open_ports(request, wanted, payer, ports)?;
+        let caps = granted.proof.as_ref().map_or(Caps::default(), |proof| proof.caps);
+        let relayed = pair.map(|opened| opened.map(|opened| opened.relayed));
         let session_end_ms = self.session_end_ms(request, granted);
         let until_ms = self.end_ms(request, asked_s, session_end_ms);
         let allocation = Allocation {
@@ -102,7 +112,8 @@ impl Server {
             key: granted.proof.as_ref().map(|proof| (granted.algorithm, proof.key.clone())),
             account,
             transaction: request.message.transaction_id(),
-            relays: pair.map(|opened| opened.map(|o| Relay { relayed: o.relayed, until_ms })),
+            relays: relayed.map(|relayed| relayed.map(|relayed| Relay { relayed, until_ms })),
+            relayed,
             token: pair.iter().flatten().find_map(|o| o.token),
             missing,
             created_ms: request.now.mono_ms,
@@ -110,11 +121,12 @@ impl Server {
             permissions: Permissions::default(),
             channels: Channels::default(),
             traffic: Traffic::default(),
+            caps,
+            bytes_left: caps.bytes.unwrap_or(u64::MAX),
             rates: [Bucket::default(); 2],
             icmp_rate: Bucket::default(),
         };
         write_allocated(&allocation, request, writer);
-        let relayed = allocation.relays.map(|relay| relay.map(|r| r.relayed));
         let id = self.table.insert(allocation);
         self.wheel.arm(id.index, until_ms);
         self.emit(Event::Created { id, tuple, relayed, until_ms });
@@ -135,7 +147,7 @@ impl Server {
         &self,
         request: &Request<'_>,
         wanted: Wanted,
-        account: &Account,
+        payer: Payer<'_>,
         ports: &mut dyn Ports,
     ) -> Result<OpenedPorts, Refusal> {
         let mut open = |family, kind, charged: bool| {
@@ -144,28 +156,30 @@ impl Server {
                 server: request.from.tuple.server.ip(),
                 family,
                 kind,
-                charge: (!charged).then_some(&*account.payer),
+                charge: (!charged).then_some(payer),
             };
-            ports.open(request.now, &ask).map_err(|error| port_refusal(error).code)
+            ports.open(request.now, &ask).map_err(|error| port_refusal(error, kind))
         };
         match wanted {
             Wanted::One(family, kind) => {
-                let opened = open(family, kind, false).map_err(Refusal::new)?;
+                let opened = open(family, kind, false)?;
                 let mut pair = [None; 2];
                 pair[opened.relayed.family().index()] = Some(opened);
                 Ok(OpenedPorts { pair, missing: None })
             }
             Wanted::Both(kind) => {
                 let v4 = open(Family::V4, kind, false);
-                if let Err(code @ 486) = v4 {
-                    return Err(Refusal::new(code));
+                if let Err(refusal) = v4
+                    && refusal.code == 486
+                {
+                    return Err(refusal);
                 }
                 let v6 = open(Family::V6, kind, v4.is_ok());
                 let missing = match (v4, v6) {
                     // A server without IPv4 has no more to say of it than that.
-                    (Err(440), Err(code)) | (Err(code), Err(_)) => return Err(Refusal::new(code)),
-                    (Err(code), Ok(_)) => Some((Family::V4, code)),
-                    (Ok(_), Err(code)) => Some((Family::V6, code)),
+                    (Err(v4), Err(v6)) => return Err(if v4.code == 440 { v6 } else { v4 }),
+                    (Err(refusal), Ok(_)) => Some((Family::V4, refusal.code)),
+                    (Ok(_), Err(refusal)) => Some((Family::V6, refusal.code)),
                     (Ok(_), Ok(_)) => None,
                 };
                 Ok(OpenedPorts { pair: [v4.ok(), v6.ok()], missing })
@@ -189,11 +203,12 @@ impl Server {
     }
 
     /// The end of a relayed address that is made or refreshed now: the asked lifetime, not
-    /// below the default, not above the maximum (RFC 8656 §7.2).
+    /// below the default, not above the maximum (RFC 8656 §7.2), and within the server's own.
     fn end_ms(&self, request: &Request<'_>, asked_s: Option<u32>, session_end_ms: u64) -> u64 {
         let limit_s = self.config.limits.lifetime_max_s.max(LIFETIME_DEFAULT_S);
         let granted_s = asked_s.unwrap_or(0).clamp(LIFETIME_DEFAULT_S, limit_s);
-        session_end_ms.min(request.now.mono_ms + u64::from(granted_s) * 1000)
+        let until_ms = session_end_ms.min(request.now.mono_ms + u64::from(granted_s) * 1000);
+        self.draining.as_ref().map_or(until_ms, |draining| until_ms.min(draining.end_ms(request.now)))
     }
 
     /// RFC 8656 §8.2.
@@ -278,7 +293,7 @@ impl Server {
         if max != 0 && missing > 0 && allocation.permissions.len() + missing > max {
             allocation.permissions.retain(now_ms, |_| true);
             if allocation.permissions.len() + missing > max {
-                return Err(NO_CAPACITY);
+                return Err(Refusal::by(508, "limits.permissions_per_allocation"));
             }
         }
         Ok(())
@@ -286,8 +301,10 @@ impl Server {
 
     fn permit(&mut self, request: &Request<'_>, id: AllocationId, peer: IpAddr) {
         let Some(allocation) = self.table.get_mut(id) else { return };
-        let until_ms = allocation.permissions.install(peer, request.now.mono_ms);
-        self.emit(Event::Permitted { id, peer, until_ms });
+        let now_ms = request.now.mono_ms;
+        let is_new = !allocation.permissions.allows(peer, now_ms);
+        let until_ms = allocation.permissions.install(peer, now_ms);
+        self.emit(Event::Permitted { id, peer, is_new, until_ms });
     }
 
     /// RFC 8656 §12.2.
@@ -310,13 +327,13 @@ impl Server {
         if is_new && max != 0 && allocation.channels.len() >= max {
             allocation.channels.retain(now_ms, |_| true);
             if allocation.channels.len() >= max {
-                return Err(NO_CAPACITY);
+                return Err(Refusal::by(508, "limits.channels_per_allocation"));
             }
         }
         self.reserve_permissions(request, id, std::iter::once(peer.ip()))?;
         let Some(allocation) = self.table.get_mut(id) else { return Err(MISMATCH) };
         let until_ms = allocation.channels.bind(number, peer, own, now_ms);
-        self.emit(Event::Bound { id, number, peer, until_ms });
+        self.emit(Event::Bound { id, number, peer, is_new, until_ms });
         self.permit(request, id, peer.ip());
         Ok(())
     }
@@ -363,11 +380,26 @@ fn asked_lifetime(request: &Request<'_>) -> Result<Option<u32>, Refusal> {
     value.map(|value| attribute::lifetime(value).ok_or(BAD_REQUEST)).transpose()
 }
 
-fn port_refusal(error: PortError) -> Refusal {
+/// Who pays for an allocation, and what the credential has to say about that.
+fn payer<'a>(account: &'a Account, granted: &'a Granted) -> Payer<'a> {
+    let proof = granted.proof.as_ref();
+    let budget = proof.and_then(|proof| {
+        let (bytes, expires_unix_s) = (proof.caps.bytes?, proof.expires_unix_s?);
+        Some(Budget { username: &proof.username, bytes, expires_unix_s })
+    });
+    Payer { account: &account.payer, allocations_max: proof.and_then(|proof| proof.caps.allocations), budget }
+}
+
+fn port_refusal(error: PortError, kind: PortKind) -> Refusal {
     match error {
-        PortError::Family => Refusal::new(440),
-        PortError::Quota => Refusal::new(486),
-        PortError::Exhausted | PortError::Capacity => NO_CAPACITY,
+        PortError::Family => Refusal::by(440, "relay.addresses"),
+        PortError::Quota => Refusal::by(486, "limits.allocations_per_user"),
+        PortError::Cap => Refusal::by(486, "allocations of the credential"),
+        PortError::UsedUp => Refusal::by(486, "bytes of the credential"),
+        PortError::Exhausted if matches!(kind, PortKind::Reserved(_)) => Refusal::by(508, "no such reservation"),
+        PortError::Exhausted => Refusal::by(508, "relay.ports"),
+        PortError::Capacity => Refusal::by(508, "limits.allocations"),
+        PortError::Budgets => Refusal::by(508, "credentials with capped bytes"),
     }
 }
 

@@ -8,7 +8,10 @@
 pub mod allocation;
 pub mod auth;
 pub mod channel;
+mod drain;
+mod event;
 pub mod expiry;
+mod finished;
 mod methods;
 pub mod nonce;
 pub mod permission;
@@ -16,6 +19,7 @@ pub mod policy;
 pub mod quota;
 pub mod request;
 pub mod server;
+mod sweep;
 
 use crate::wire::ParseError;
 use crate::wire::attribute::Family;
@@ -25,6 +29,8 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+pub use drain::{Alternate, Drain};
+pub use event::{EndReason, Event};
 pub use server::Server;
 
 /// The time of a batch: sampled once by the engine, invented by tests.
@@ -232,6 +238,17 @@ pub struct Answer {
     pub code: u16,
     /// Why the credential was not taken, if it was that. For the operator: the wire tells no one.
     pub credential: Option<auth::Refused>,
+    /// The rule of the peer policy that decided, for 403.
+    pub denied: Option<policy::Denial>,
+    /// What else decided: a key of the configuration, or words.
+    pub rule: Option<&'static str>,
+}
+
+impl Answer {
+    /// An answer of which no more is known than this.
+    pub const fn new(method: Method, code: u16) -> Self {
+        Answer { method, code, credential: None, denied: None, rule: None }
+    }
 }
 
 macro_rules! drop_reasons {
@@ -276,6 +293,8 @@ drop_reasons! {
     BadIndication = "bad_indication",
     /// The allocation's byte rate is used up.
     Bandwidth = "bandwidth",
+    /// The bytes that the credential may use are used up.
+    CredentialUsedUp = "credential_used_up",
     /// The server's byte rate is used up.
     BandwidthTotal = "bandwidth_total",
     /// Answers to unverified sources are over their budget.
@@ -308,117 +327,6 @@ impl std::convert::From<ParseError> for DropReason {
     }
 }
 
-/// What happened, in order. Feeds statistics, logs, quotas and the offload mirror.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// An allocation exists.
-    Created {
-        /// Its id.
-        id: AllocationId,
-        /// Its client.
-        tuple: FiveTuple,
-        /// Its relayed addresses, IPv4 then IPv6.
-        relayed: [Option<RelayedAddr>; 2],
-        /// When it ends unless refreshed.
-        until_ms: u64,
-    },
-    /// An allocation's end moved.
-    Refreshed {
-        /// Its id.
-        id: AllocationId,
-        /// The family it concerns.
-        family: Family,
-        /// The new end.
-        until_ms: u64,
-    },
-    /// A permission was installed or refreshed.
-    Permitted {
-        /// The allocation.
-        id: AllocationId,
-        /// The peer's IP address.
-        peer: IpAddr,
-        /// When it ends unless refreshed.
-        until_ms: u64,
-    },
-    /// A channel was bound or refreshed.
-    Bound {
-        /// The allocation.
-        id: AllocationId,
-        /// The channel.
-        number: ChannelNumber,
-        /// The peer.
-        peer: PeerAddr,
-        /// When it ends unless refreshed.
-        until_ms: u64,
-    },
-    /// A new policy ended a permission.
-    Forbidden {
-        /// The allocation.
-        id: AllocationId,
-        /// The peer's IP address.
-        peer: IpAddr,
-    },
-    /// A new policy ended a channel.
-    Unbound {
-        /// The allocation.
-        id: AllocationId,
-        /// The channel.
-        number: ChannelNumber,
-        /// The peer it was bound to.
-        peer: PeerAddr,
-    },
-    /// A relayed address is no longer used: its port goes back, and permissions and channels of
-    /// its family are gone with it.
-    Released {
-        /// The allocation that had it.
-        id: AllocationId,
-        /// The address.
-        relayed: RelayedAddr,
-        /// How its client reached the server.
-        transport: Transport,
-    },
-    /// An allocation is gone; its relayed addresses were released before.
-    Deleted {
-        /// Its id.
-        id: AllocationId,
-        /// Its client.
-        tuple: FiveTuple,
-        /// Who paid for it.
-        account: allocation::Account,
-        /// Why it ended.
-        reason: EndReason,
-        /// What it carried.
-        traffic: allocation::Traffic,
-        /// How long it lived, in milliseconds.
-        age_ms: u64,
-    },
-}
-
-/// Why an allocation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EndReason {
-    /// Not refreshed in time.
-    Expired,
-    /// Refresh with lifetime 0.
-    Deleted,
-    /// The client's connection is gone.
-    Disconnected,
-    /// The operator or the server itself ended it.
-    Closed,
-}
-
-impl EndReason {
-    /// The reason as logs and metrics name it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            EndReason::Expired => "expired",
-            EndReason::Deleted => "deleted",
-            EndReason::Disconnected => "disconnected",
-            EndReason::Closed => "closed",
-        }
-    }
-}
-
 /// Which port an allocation needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortKind {
@@ -446,7 +354,29 @@ pub struct PortAsk<'a> {
     pub kind: PortKind,
     /// Whom to charge one allocation: given with the first port of an allocation only, and
     /// given back when [`Event::Deleted`] is drained.
-    pub charge: Option<&'a str>,
+    pub charge: Option<Payer<'a>>,
+}
+
+/// Who pays for an allocation, and what its credential may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Payer<'a> {
+    /// The account that pays.
+    pub account: &'a str,
+    /// Allocations that the credential lets the account hold at once.
+    pub allocations_max: Option<u32>,
+    /// The bytes of the credential, if they are capped.
+    pub budget: Option<Budget<'a>>,
+}
+
+/// Bytes that all allocations of one credential share.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget<'a> {
+    /// The credential's whole username.
+    pub username: &'a [u8],
+    /// Bytes over its life, both ways together.
+    pub bytes: u64,
+    /// When the credential expires, in seconds since 1970.
+    pub expires_unix_s: u64,
 }
 
 /// A relayed address that is bound and ready.
@@ -467,8 +397,14 @@ pub enum PortError {
     Exhausted,
     /// The account is at its limit: 486.
     Quota,
+    /// The credential is at its own limit of allocations: 486.
+    Cap,
+    /// The bytes of the credential are used up: 486.
+    UsedUp,
     /// The server is at its limit of allocations: 508.
     Capacity,
+    /// The server keeps the bytes of as many credentials as it can: 508.
+    Budgets,
 }
 
 /// The one effect a request needs answered before it can be: binding a relayed port.

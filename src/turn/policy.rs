@@ -4,117 +4,18 @@
 //! soft ones (private networks) are lifted by `allow_peers`. Ranges are compared as whole
 //! numbers of one family; every form of IPv4 inside IPv6 is refused outright, never decoded.
 //!
-//! Order: hard denial, `deny_peers`, this server's own addresses, `allow_peers`, soft denial,
-//! allow.
+//! One function decides and tells what for, so that what is explained is what happens.
+//!
+//! [`ORDER`] is the order of the rules.
+
+mod cidr;
+
+pub use cidr::{Cidr, CidrError};
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::sync::LazyLock;
-
-/// A block of addresses of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    network: IpAddr,
-    prefix: u8,
-}
-
-impl Cidr {
-    /// Its first address.
-    pub const fn address(&self) -> IpAddr {
-        self.network
-    }
-
-    /// Bits that all its addresses share.
-    pub const fn prefix_len(&self) -> u8 {
-        self.prefix
-    }
-}
-
-/// Why a text is not a block of addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CidrError {
-    /// Not an address, or not a number after the slash.
-    Syntax,
-    /// The prefix is longer than an address of the family.
-    Prefix,
-    /// Bits are set beyond the prefix; the block that was probably meant.
-    HostBits(Cidr),
-}
-
-impl fmt::Display for CidrError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CidrError::Syntax => f.write_str("not an address or a block like 10.0.0.0/8"),
-            CidrError::Prefix => f.write_str("the prefix is longer than the address"),
-            CidrError::HostBits(meant) => write!(f, "bits are set beyond the prefix; did you mean {meant}?"),
-        }
-    }
-}
-
-impl std::error::Error for CidrError {}
-
-fn bits(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => u128::from(ip.to_bits()),
-        IpAddr::V6(ip) => ip.to_bits(),
-    }
-}
-
-const fn width(ip: IpAddr) -> u8 {
-    match ip {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 128,
-    }
-}
-
-impl Cidr {
-    /// The block of `ip` with a prefix of `prefix` bits, host bits cleared.
-    fn around(ip: IpAddr, prefix: u8) -> Self {
-        let host_bits = u32::from(width(ip) - prefix);
-        let network = bits(ip).checked_shr(host_bits).unwrap_or(0).checked_shl(host_bits).unwrap_or(0);
-        let network = match ip {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(network as u32)),
-            IpAddr::V6(_) => IpAddr::V6(network.into()),
-        };
-        Cidr { network, prefix }
-    }
-
-    /// Whether the address lies in the block; never for the other family.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        self.network.is_ipv4() == ip.is_ipv4() && Cidr::around(ip, self.prefix).network == self.network
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = CidrError;
-
-    fn from_str(text: &str) -> Result<Self, CidrError> {
-        let (ip, prefix) = match text.split_once('/') {
-            Some((ip, prefix)) => {
-                let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
-                let prefix =
-                    if digits { prefix.parse().map_err(|_| CidrError::Prefix) } else { Err(CidrError::Syntax) };
-                (ip, Some(prefix?))
-            }
-            None => (text, None),
-        };
-        let ip: IpAddr = ip.parse().map_err(|_| CidrError::Syntax)?;
-        let prefix: u8 = prefix.unwrap_or(width(ip));
-        if prefix > width(ip) {
-            return Err(CidrError::Prefix);
-        }
-        let block = Cidr::around(ip, prefix);
-        if block.network == ip { Ok(block) } else { Err(CidrError::HostBits(block)) }
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
-    }
-}
 
 /// Whether `allow_peers` can lift a default denial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +27,7 @@ pub enum Firmness {
 }
 
 /// One default denial.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DefaultRule {
     /// The block.
     pub block: Cidr,
@@ -196,6 +97,16 @@ pub fn default_rules() -> &'static [DefaultRule] {
     &RULES
 }
 
+/// The rules in the order in which they are asked; the first that speaks decides.
+pub const ORDER: [&str; 6] = [
+    "hard default denials",
+    "deny_peers",
+    "this server's own addresses",
+    "allow_peers",
+    "soft default denials",
+    "allow",
+];
+
 /// Ports of services that answer a small packet with a large one; no media ever goes there.
 pub const REFLECTOR_PORTS: &[u16] = &[19, 53, 123, 161, 389, 1900, 5353, 11211];
 
@@ -229,17 +140,44 @@ pub enum Reach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// A default denial.
-    Default(&'static str, Firmness),
+    Default(&'static DefaultRule),
     /// `deny_peers`.
     Configured(Cidr),
     /// An address of this host that relays nothing.
     Local,
     /// This server, on a port outside the relay range.
     SelfPort,
-    /// A tunnel interface address that holds a denied IPv4 address (RFC 5214).
-    Tunnel,
+    /// A tunnel interface address that holds this denied IPv4 address (RFC 5214).
+    Tunnel(Ipv4Addr),
     /// A port of a known reflector.
-    Port,
+    Port(u16),
+}
+
+impl fmt::Display for Denial {
+    /// Says which rule it was, on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Denial::Default(rule) => write!(f, "{} {}, a default", rule.reason, rule.block),
+            Denial::Configured(block) => write!(f, "{block} of relay.deny_peers"),
+            Denial::Local => f.write_str("an address of this host that relays nothing"),
+            Denial::SelfPort => f.write_str("this server itself, on a port outside relay.ports"),
+            Denial::Tunnel(inner) => write!(f, "a tunnel (ISATAP) to {inner}, which is denied"),
+            Denial::Port(port) => write!(f, "port {port}, of services that reflect traffic"),
+        }
+    }
+}
+
+/// What lets a peer be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// No rule denies it.
+    Public,
+    /// An entry of `allow_peers` lifts the default denial.
+    Allowed(Cidr, &'static DefaultRule),
+    /// This server relays from it.
+    Relay,
+    /// `allow_loopback`.
+    Loopback,
 }
 
 /// What the operator allows and denies, and where this server itself lives.
@@ -258,34 +196,39 @@ pub struct PeerPolicy {
 impl PeerPolicy {
     /// Judges a peer's IP address: what a permission is about.
     pub fn judge(&self, ip: IpAddr) -> Result<Reach, Denial> {
+        self.weigh(ip).map(|(reach, _)| reach)
+    }
+
+    /// Judges a peer's IP address, and says what for.
+    pub fn weigh(&self, ip: IpAddr) -> Result<(Reach, Ground), Denial> {
         let loopback = self.allow_loopback && ip.is_loopback();
         // What this server relays from is itself, whatever the address: it is never sent to, only
         // handed over inside.
         let own = self.own.relay.contains(&ip) && !ip.is_loopback();
         let rule = RULES.iter().find(|rule| rule.block.contains(ip));
         match rule {
-            Some(rule) if rule.firmness == Firmness::Hard && !loopback && !own => {
-                return Err(Denial::Default(rule.reason, Firmness::Hard));
-            }
+            Some(rule) if rule.firmness == Firmness::Hard && !loopback && !own => return Err(Denial::Default(rule)),
             _ => {}
         }
         if let Some(block) = self.deny.iter().find(|block| block.contains(ip)) {
             return Err(Denial::Configured(*block));
         }
         if let Some(inner) = isatap(ip) {
-            self.judge(IpAddr::V4(inner)).map_err(|_| Denial::Tunnel)?;
+            self.weigh(IpAddr::V4(inner)).map_err(|_| Denial::Tunnel(inner))?;
         }
         if self.own.relay.contains(&ip) {
-            return Ok(Reach::Own);
+            return Ok((Reach::Own, Ground::Relay));
         }
         if self.own.local.contains(&ip) {
-            return if self.allow_loopback { Ok(Reach::Network) } else { Err(Denial::Local) };
+            return if self.allow_loopback { Ok((Reach::Network, Ground::Loopback)) } else { Err(Denial::Local) };
         }
-        match rule {
-            Some(rule) if !loopback && !self.allow.iter().any(|block| block.contains(ip)) => {
-                Err(Denial::Default(rule.reason, rule.firmness))
-            }
-            _ => Ok(Reach::Network),
+        let Some(rule) = rule else { return Ok((Reach::Network, Ground::Public)) };
+        if loopback {
+            return Ok((Reach::Network, Ground::Loopback));
+        }
+        match self.allow.iter().find(|block| block.contains(ip)) {
+            Some(block) => Ok((Reach::Network, Ground::Allowed(*block, rule))),
+            None => Err(Denial::Default(rule)),
         }
     }
 
@@ -301,7 +244,7 @@ impl PeerPolicy {
             Reach::Own if self.own.ports.contains(&port) => Ok(Reach::Own),
             Reach::Own if self.allow_loopback => Ok(Reach::Network),
             Reach::Own => Err(Denial::SelfPort),
-            Reach::Network if REFLECTOR_PORTS.contains(&port) => Err(Denial::Port),
+            Reach::Network if REFLECTOR_PORTS.contains(&port) => Err(Denial::Port(port)),
             Reach::Network => Ok(Reach::Network),
         }
     }
@@ -313,14 +256,18 @@ impl PeerPolicy {
     }
 }
 
-/// Whether no client may come from here: Teredo and 6to4 (RFC 8656 §21.4).
+/// Whether no client may come from here.
 pub fn is_refused_source(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(ip) => {
-            let [a, b, ..] = ip.segments();
-            a == 0x2002 || (a == 0x2001 && b == 0)
-        }
+    refused_source(ip).is_some()
+}
+
+/// What no client may come from, by its name: Teredo and 6to4 (RFC 8656 §21.4).
+pub fn refused_source(ip: IpAddr) -> Option<&'static str> {
+    let IpAddr::V6(ip) = ip else { return None };
+    match ip.segments() {
+        [0x2002, ..] => Some("6to4 2002::/16"),
+        [0x2001, 0, ..] => Some("Teredo 2001::/32"),
+        _ => None,
     }
 }
 
@@ -442,10 +389,12 @@ mod tests {
         let opened = PeerPolicy { allow: everything, ..PeerPolicy::default() };
         for text in HARD {
             assert!(closed.judge(ip(text)).is_err(), "{text}");
-            assert!(matches!(opened.judge(ip(text)), Err(Denial::Default(_, Firmness::Hard))), "{text}");
+            let hard = |denial| matches!(denial, Denial::Default(rule) if rule.firmness == Firmness::Hard);
+            assert!(opened.judge(ip(text)).is_err_and(hard), "{text}");
         }
         for text in SOFT {
-            assert!(matches!(closed.judge(ip(text)), Err(Denial::Default(_, Firmness::Soft))), "{text}");
+            let soft = |denial| matches!(denial, Denial::Default(rule) if rule.firmness == Firmness::Soft);
+            assert!(closed.judge(ip(text)).is_err_and(soft), "{text}");
             assert_eq!(opened.judge(ip(text)), Ok(Reach::Network), "{text}");
         }
         for text in OPEN {
@@ -484,51 +433,46 @@ mod tests {
     #[test]
     fn reflectors_and_tunnels_are_refused() {
         let policy = PeerPolicy::default();
-        assert_eq!(policy.judge_peer("8.8.8.8:53".parse().unwrap()), Err(Denial::Port));
+        assert_eq!(policy.judge_peer("8.8.8.8:53".parse().unwrap()), Err(Denial::Port(53)));
         assert_eq!(policy.judge_peer("8.8.8.8:5000".parse().unwrap()), Ok(Reach::Network));
-        assert_eq!(policy.judge(ip("2400::5efe:10.0.0.1")), Err(Denial::Tunnel));
-        assert_eq!(policy.judge(ip("2400::200:5efe:127.0.0.1")), Err(Denial::Tunnel));
+        assert_eq!(policy.judge(ip("2400::5efe:10.0.0.1")), Err(Denial::Tunnel(Ipv4Addr::new(10, 0, 0, 1))));
+        assert_eq!(policy.judge(ip("2400::200:5efe:127.0.0.1")), Err(Denial::Tunnel(Ipv4Addr::LOCALHOST)));
         assert_eq!(policy.judge(ip("2400::5efe:8.8.8.8")), Ok(Reach::Network));
     }
 
     #[test]
-    fn blocks_are_read_strictly() {
-        let read = |text: &str| text.parse::<Cidr>();
-        assert_eq!(read("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
-        assert_eq!(read("8.8.8.8").unwrap().to_string(), "8.8.8.8/32");
-        assert_eq!(read("::/0").unwrap().to_string(), "::/0");
-        for text in ["", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "x/8", "10.0.0.0/8 "] {
-            assert_eq!(read(text), Err(CidrError::Syntax), "{text:?}");
+    fn a_denial_says_which_rule_it_was_and_a_ground_what_lets_a_peer_be_reached() {
+        let mut policy = with_own();
+        policy.deny = vec!["10.1.0.0/16".parse().unwrap()];
+        policy.allow = vec!["10.2.0.0/16".parse().unwrap()];
+        let said = |peer: &str| policy.judge_peer(peer.parse().unwrap()).unwrap_err().to_string();
+        for (peer, rule) in [
+            ("192.168.0.1:5000", "private network 192.168.0.0/16, a default"),
+            ("[fe80::1]:5000", "link-local fe80::/10, a default"),
+            ("10.1.2.3:5000", "10.1.0.0/16 of relay.deny_peers"),
+            ("8.8.4.5:5000", "an address of this host that relays nothing"),
+            ("10.9.0.1:22", "this server itself, on a port outside relay.ports"),
+            ("[2400::5efe:10.1.0.1]:5000", "a tunnel (ISATAP) to 10.1.0.1, which is denied"),
+            ("8.8.8.8:53", "port 53, of services that reflect traffic"),
+        ] {
+            assert_eq!(said(peer), rule);
         }
-        for text in ["10.0.0.0/33", "::/129", "10.0.0.0/999"] {
-            assert_eq!(read(text), Err(CidrError::Prefix), "{text}");
-        }
-        assert_eq!(
-            read("10.0.0.1/8").unwrap_err().to_string(),
-            "bits are set beyond the prefix; did you mean 10.0.0.0/8?"
-        );
+        let ground = |policy: &PeerPolicy, text: &str| policy.weigh(ip(text)).unwrap().1;
+        assert_eq!(ground(&policy, "8.8.8.8"), Ground::Public);
+        assert_eq!(ground(&policy, "10.9.0.1"), Ground::Relay);
+        let Ground::Allowed(block, rule) = ground(&policy, "10.2.0.1") else { panic!("10.2.0.1 is allowed") };
+        assert_eq!((block.to_string().as_str(), rule.block.to_string().as_str()), ("10.2.0.0/16", "10.0.0.0/8"));
+        policy.allow_loopback = true;
+        assert_eq!(ground(&policy, "127.0.0.1"), Ground::Loopback);
+        assert_eq!(ground(&policy, "8.8.4.5"), Ground::Loopback);
     }
 
     #[test]
-    fn blocks_hold_what_their_numbers_say() {
-        // Against the plain definition, on blocks and neighbours of every prefix length.
-        let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut next = || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed
-        };
-        for prefix in 0..=128u8 {
-            let raw = u128::from(next()) << 64 | u128::from(next());
-            let size_minus_1 = if prefix == 0 { u128::MAX } else { (1u128 << (128 - prefix)).wrapping_sub(1) };
-            let (first, last) = (raw & !size_minus_1, raw | size_minus_1);
-            let block: Cidr = format!("{}/{prefix}", std::net::Ipv6Addr::from_bits(first)).parse().unwrap();
-            let holds = |n: u128| block.contains(IpAddr::V6(n.into()));
-            assert!(holds(first) && holds(last) && holds(raw));
-            assert!(first == 0 || !holds(first - 1));
-            assert!(last == u128::MAX || !holds(last + 1));
-            assert!(!block.contains(ip("1.2.3.4")));
+    fn no_client_comes_from_a_tunnel() {
+        assert_eq!(refused_source(ip("2001:0:4136:e378::1")), Some("Teredo 2001::/32"));
+        assert_eq!(refused_source(ip("2002:808:808::1")), Some("6to4 2002::/16"));
+        for text in ["2001:200::1", "2001:1::1", "2003::1", "8.8.8.8", "::"] {
+            assert!(!is_refused_source(ip(text)), "{text}");
         }
     }
 }

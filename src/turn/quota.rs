@@ -2,7 +2,7 @@
 //!
 //! Everything here has a fixed size or the size of the live things it counts.
 
-use super::PortError;
+use super::{Payer, PortError};
 use foldhash::fast::{FixedState, RandomState};
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -109,14 +109,19 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Charges one allocation, or says which limit is reached; 0 = no limit.
-    pub fn charge(&mut self, account: &str, per_account_max: usize, total_max: usize) -> Result<(), PortError> {
+    /// Charges one allocation, or says which limit is reached; 0 = no limit. The credential's own
+    /// limit counts too, for all that its account holds.
+    pub fn charge(&mut self, payer: &Payer<'_>, per_account_max: usize, total_max: usize) -> Result<(), PortError> {
+        let account = payer.account;
         if total_max != 0 && self.total >= total_max {
             return Err(PortError::Capacity);
         }
         let held = self.by_account.get(account).copied().unwrap_or(0);
         if per_account_max != 0 && held >= per_account_max {
             return Err(PortError::Quota);
+        }
+        if payer.allocations_max.is_some_and(|max| held >= max as usize) {
+            return Err(PortError::Cap);
         }
         match self.by_account.get_mut(account) {
             Some(held) => *held += 1,
@@ -192,16 +197,30 @@ mod tests {
     #[test]
     fn the_ledger_stops_at_each_limit_and_forgets_what_is_given_back() {
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.charge("a", 2, 3), Ok(()));
-        assert_eq!(ledger.charge("a", 2, 3), Ok(()));
-        assert_eq!(ledger.charge("a", 2, 3), Err(PortError::Quota));
-        assert_eq!(ledger.charge("b", 2, 3), Ok(()));
-        assert_eq!(ledger.charge("c", 2, 3), Err(PortError::Capacity));
+        let payer = |account, allocations_max| Payer { account, allocations_max, budget: None };
+        assert_eq!(ledger.charge(&payer("a", None), 2, 3), Ok(()));
+        assert_eq!(ledger.charge(&payer("a", None), 2, 3), Ok(()));
+        assert_eq!(ledger.charge(&payer("a", None), 2, 3), Err(PortError::Quota));
+        assert_eq!(ledger.charge(&payer("b", None), 2, 3), Ok(()));
+        assert_eq!(ledger.charge(&payer("c", None), 2, 3), Err(PortError::Capacity));
         ledger.release("a");
-        assert_eq!(ledger.charge("a", 2, 3), Ok(()));
+        assert_eq!(ledger.charge(&payer("a", None), 2, 3), Ok(()));
         for account in ["a", "a", "b"] {
             ledger.release(account);
         }
         assert_eq!((ledger.total(), ledger.held("a"), ledger.by_account.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_credentials_own_limit_counts_all_that_its_account_holds() {
+        let mut ledger = Ledger::default();
+        let payer = |allocations_max| Payer { account: "a", allocations_max, budget: None };
+        assert_eq!(ledger.charge(&payer(Some(1)), 0, 0), Ok(()));
+        assert_eq!(ledger.charge(&payer(Some(1)), 0, 0), Err(PortError::Cap));
+        assert_eq!(ledger.charge(&payer(None), 0, 0), Ok(()));
+        assert_eq!(ledger.charge(&payer(Some(2)), 0, 0), Err(PortError::Cap));
+        assert_eq!(ledger.charge(&payer(Some(3)), 2, 0), Err(PortError::Quota), "the server's limit is the lower one");
+        assert_eq!(ledger.charge(&payer(Some(3)), 0, 0), Ok(()));
+        assert_eq!((ledger.held("a"), ledger.total()), (3, 3), "who is refused is not charged");
     }
 }

@@ -5,8 +5,10 @@
 //! stranger learns nothing but the realm.
 
 use super::allocation::Allocation;
-use super::auth::{Name, Proof, Refused};
+use super::auth::{Name, Proof, Refused, Revocations};
+use super::drain::Draining;
 use super::nonce::{self, Judgement, Mint};
+use super::policy::Denial;
 use super::{AllocationId, Answer, Config, DropReason, Now, PeerAddr, Ports, Sender, Server, Verdict};
 use crate::wire::attribute::{self, Family, PasswordAlgorithm};
 use crate::wire::integrity::{Key, MacKind, Signer};
@@ -188,6 +190,10 @@ pub(super) struct Refusal {
     detail: Detail,
     /// Why the credential was not taken.
     credential: Option<Refused>,
+    /// The rule of the peer policy that decided.
+    denied: Option<Denial>,
+    /// What else decided.
+    rule: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,36 +203,51 @@ enum Detail {
     Challenge,
     /// The attributes of the request that are not understood.
     Unknown,
+    /// Another server.
+    Alternate,
 }
 
 impl Refusal {
     pub const fn new(code: u16) -> Self {
-        Refusal { code, detail: Detail::None, credential: None }
+        Refusal { code, detail: Detail::None, credential: None, denied: None, rule: None }
+    }
+
+    /// Refused by a limit or a rule, which the operator is told: a key of the configuration, or words.
+    pub const fn by(code: u16, rule: &'static str) -> Self {
+        Refusal { rule: Some(rule), ..Refusal::new(code) }
     }
 
     const fn challenge(code: u16) -> Self {
-        Refusal { code, detail: Detail::Challenge, credential: None }
+        Refusal { detail: Detail::Challenge, ..Refusal::new(code) }
     }
 
     const fn credential(why: Refused) -> Self {
         Refusal { credential: Some(why), ..Refusal::challenge(401) }
     }
 
-    const UNKNOWN: Refusal = Refusal { code: 420, detail: Detail::Unknown, credential: None };
+    /// 403, policy forbids the peer.
+    const fn denied(rule: Denial) -> Self {
+        Refusal { denied: Some(rule), ..Refusal::new(403) }
+    }
+
+    const fn answer(self, method: Method) -> Answer {
+        let Refusal { code, detail: _, credential, denied, rule } = self;
+        Answer { method, code, credential, denied, rule }
+    }
+
+    const UNKNOWN: Refusal = Refusal { detail: Detail::Unknown, ..Refusal::new(420) };
 }
 
 /// 400, the request is malformed.
 pub(super) const BAD_REQUEST: Refusal = Refusal::new(400);
-/// 403, policy forbids it.
-pub(super) const FORBIDDEN: Refusal = Refusal::new(403);
 /// 437, the allocation that is needed is not there, or one is that must not be.
 pub(super) const MISMATCH: Refusal = Refusal::new(437);
 /// 441, another user's allocation.
 const WRONG_CREDENTIALS: Refusal = Refusal::new(441);
 /// 443, no relayed address of the peer's family.
 pub(super) const PEER_FAMILY: Refusal = Refusal::new(443);
-/// 508, a limit of the server.
-pub(super) const NO_CAPACITY: Refusal = Refusal::new(508);
+/// 300, another server is the one to ask (RFC 8489 §10).
+pub(super) const TRY_ALTERNATE: Refusal = Refusal { detail: Detail::Alternate, ..Refusal::new(300) };
 
 impl Server {
     /// Takes a request through its row: credentials, unknown attributes, ownership, peers,
@@ -249,7 +270,7 @@ impl Server {
             Access::Anyone => Ok(None),
             Access::Credential => {
                 let held = held.and_then(|id| self.table.get(id));
-                authenticate(&self.config, &mut self.nonces, &request, held).map(Some)
+                authenticate(&self.config, &self.revoked, &mut self.nonces, &request, held).map(Some)
             }
         };
         let verified = held.is_some() || matches!(granted, Ok(Some(_))) || from.tuple.transport.is_stream();
@@ -272,15 +293,16 @@ impl Server {
                 (outcome.map(|()| writer.finish().map_err(|_| Overflow)), granted.signer)
             }
         };
-        let (len, code, credential) = match outcome {
-            Ok(len) => (len.and_then(|len| seal(out, len, &signer, message)), 0, None),
+        let (len, answer) = match outcome {
+            Ok(len) => (len.and_then(|len| seal(out, len, &signer, message)), Answer::new(row.method, 0)),
             Err(refusal) => {
-                let len = refuse(&self.config, &mut self.nonces, &request, refusal, &signer, out);
-                (len, refusal.code, refusal.credential)
+                let draining = self.draining.as_ref();
+                let len = refuse(&self.config, &mut self.nonces, draining, &request, refusal, &signer, out);
+                (len, refusal.answer(row.method))
             }
         };
         match len {
-            Ok(len) => Verdict::Reply { len, answer: Answer { method: row.method, code, credential } },
+            Ok(len) => Verdict::Reply { len, answer },
             Err(Overflow) => Verdict::Drop(DropReason::Overflow),
         }
     }
@@ -325,17 +347,18 @@ impl Server {
             return Err(PEER_FAMILY);
         }
         let policy = &self.config.policy;
-        let allowed = |peer: PeerAddr| match check {
-            PeerCheck::Transport => policy.judge_peer(peer.0).is_ok(),
-            _ => policy.judge(peer.ip()).is_ok(),
+        let judge = |peer: PeerAddr| match check {
+            PeerCheck::Transport => policy.judge_peer(peer.0),
+            _ => policy.judge(peer.ip()),
         };
-        if named().flatten().all(allowed) { Ok(()) } else { Err(FORBIDDEN) }
+        named().flatten().try_for_each(|peer| judge(peer).map(drop)).map_err(Refusal::denied)
     }
 }
 
 /// RFC 8489 §9.2.4, in its order.
 fn authenticate(
     config: &Config,
+    revoked: &Revocations,
     nonces: &mut Mint,
     request: &Request<'_>,
     held: Option<&Allocation>,
@@ -383,6 +406,10 @@ fn authenticate(
             (Some(proof), signer)
         }
     };
+    // Not before the password was right: who is revoked is nobody else's business.
+    if plain.is_some_and(|name| config.auth.is_revoked(revoked, name)) {
+        return Err(Refusal::credential(Refused::Revoked));
+    }
     let stale = nonces.judge(request.now, &request.from.tuple, nonce) == Judgement::Stale;
     if stale && !(is_owner && is_retransmission(request, held)) {
         return Err(Refusal::challenge(438));
@@ -429,6 +456,7 @@ fn seal(out: &mut [u8], len: usize, signer: &Option<Signer>, request: &Message<'
 fn refuse(
     config: &Config,
     nonces: &mut Mint,
+    draining: Option<&Draining>,
     request: &Request<'_>,
     refusal: Refusal,
     signer: &Option<Signer>,
@@ -455,6 +483,11 @@ fn refuse(
                 len += 2;
             }
             writer.push(attribute::UNKNOWN_ATTRIBUTES, &list[..len]);
+        }
+        Detail::Alternate => {
+            if let Some(draining) = draining {
+                draining.write_alternate(&request.from.tuple, &mut writer);
+            }
         }
     }
     let len = writer.finish()?;

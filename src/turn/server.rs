@@ -4,10 +4,14 @@
 //! `request`. Validity is judged at look-up; the wheel only frees what is over.
 
 use super::allocation::{Allocation, STATE_VERSION, State, Table};
+use super::auth::Revocations;
+use super::drain::{Drain, Draining};
 use super::expiry::Wheel;
+use super::finished::Finished;
 use super::nonce::Mint;
 use super::policy::{self, Reach};
 use super::quota::Unverified;
+use super::sweep::Sweep;
 use super::{
     AllocationId, ClientId, Config, DropReason, EndReason, Event, FiveTuple, Framing, Now, PeerAddr, Ports, Sender,
     Transport, Verdict,
@@ -16,9 +20,7 @@ use crate::wire::attribute::{self, Family, IcmpError};
 use crate::wire::channel::{self, ChannelData};
 use crate::wire::stun::{self, Class, Message, Method, TransactionId, Writer};
 use crate::wire::{self, DATAGRAM_LEN_MAX, Kind};
-use foldhash::fast::FixedState;
-use std::collections::{HashSet, VecDeque};
-use std::hash::BuildHasher;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,11 +28,6 @@ use std::sync::Arc;
 const EXPIRIES_PER_TURN: usize = 1024;
 /// ICMP errors reported to one client a second.
 pub const ICMP_PER_SECOND: u64 = 10;
-/// How long the transaction of a finished allocation is remembered, in milliseconds: as long
-/// as its retransmissions may be under way (RFC 8489 §6.3.1).
-const FINISHED_MS: u64 = 40_000;
-/// Finished allocations remembered; the oldest makes room.
-const FINISHED_MAX: usize = 16_384;
 /// Direction indices of [`Allocation::rates`].
 const TO_PEER: usize = 0;
 const TO_CLIENT: usize = 1;
@@ -44,9 +41,11 @@ pub struct Server {
     pub(super) unverified: Unverified,
     pub(super) nonces: Mint,
     pub(super) finished: Finished,
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
     next_transaction: u128,
-    pub(super) draining: bool,
+    pub(super) draining: Option<Draining>,
+    pub(super) revoked: Arc<Revocations>,
+    pub(super) sweep: Sweep,
 }
 
 impl Server {
@@ -63,7 +62,9 @@ impl Server {
             finished,
             events: VecDeque::new(),
             next_transaction: u128::from(seed) << 32,
-            draining: false,
+            draining: None,
+            revoked: Arc::default(),
+            sweep: Sweep::default(),
         }
     }
 
@@ -72,23 +73,23 @@ impl Server {
         &self.config
     }
 
-    /// Replaces the configuration. Permissions and channels that its policy forbids end now.
+    /// Replaces the configuration. Permissions and channels that its policy forbids end, a bounded
+    /// number a call: the rest in [`Server::handle_timeout`].
     pub fn configure(&mut self, now: Now, config: Arc<Config>) {
         self.nonces = Mint::new(&config.nonce);
+        let tells_otherwise = config.policy != self.config.policy;
         self.config = config;
-        let policy = &self.config.policy;
-        for (id, allocation) in self.table.iter() {
-            let permissions = allocation.permissions.live(now.mono_ms).map(|(peer, _)| peer);
-            let forbidden = permissions.filter(|&peer| policy.judge(peer).is_err());
-            self.events.extend(forbidden.map(|peer| Event::Forbidden { id, peer }));
-            let channels = allocation.channels.live(now.mono_ms);
-            let unbound = channels.filter(|channel| policy.judge_peer(channel.peer.0).is_err());
-            self.events.extend(unbound.map(|c| Event::Unbound { id, number: c.number, peer: c.peer }));
+        if tells_otherwise {
+            self.judge_all(now);
         }
-        for allocation in self.table.iter_mut() {
-            allocation.permissions.retain(now.mono_ms, |ip| policy.judge(ip).is_ok());
-            let reach = |peer: PeerAddr| policy.judge_peer(peer.0).ok();
-            allocation.channels.judge_again(now.mono_ms, |peer| reach(peer).map(|reach| reach == Reach::Own));
+    }
+
+    /// Refuses these from now on, and no others that were refused before. Their allocations end,
+    /// a bounded number a call: the rest in [`Server::handle_timeout`].
+    pub fn revoke(&mut self, now: Now, revoked: Arc<Revocations>) {
+        self.revoked = revoked;
+        if !self.revoked.is_empty() {
+            self.judge_all(now);
         }
     }
 
@@ -182,8 +183,10 @@ impl Server {
         };
         let from = relay.relayed;
         let bytes = payload.len() as u64;
-        if rate != 0 && !allocation.rates[TO_PEER].take(now.mono_ms, rate, rate, bytes) {
-            return Verdict::Drop(DropReason::Bandwidth);
+        if (rate != 0) | allocation.is_metered()
+            && let Err(reason) = allocation.meter(now.mono_ms, TO_PEER, rate, bytes)
+        {
+            return self.drop_metered(now, via, reason);
         }
         allocation.traffic.to_peer_packets += 1;
         allocation.traffic.to_peer_bytes += bytes;
@@ -216,12 +219,34 @@ impl Server {
         if framed_len > framed_len_max(&framing, allocation.tuple.transport) {
             return Verdict::Drop(DropReason::Oversize);
         }
-        if rate != 0 && !allocation.rates[TO_CLIENT].take(now.mono_ms, rate, rate, len as u64) {
-            return Verdict::Drop(DropReason::Bandwidth);
+        if (rate != 0) | allocation.is_metered()
+            && let Err(reason) = allocation.meter(now.mono_ms, TO_CLIENT, rate, len as u64)
+        {
+            return self.drop_metered(now, via, reason);
         }
         allocation.traffic.to_client_packets += 1;
         allocation.traffic.to_client_bytes += len as u64;
         Verdict::ToClient { via, client: allocation.client(), payload: 0..len, framing }
+    }
+
+    /// A datagram goes beyond what its allocation may relay. One for which the credential has no
+    /// bytes left ends the allocation: [`Event::Deleted`] waits to be polled then.
+    #[cold]
+    fn drop_metered(&mut self, now: Now, id: AllocationId, reason: DropReason) -> Verdict {
+        if reason == DropReason::CredentialUsedUp {
+            self.delete(now, id, EndReason::Quota);
+        }
+        Verdict::Drop(reason)
+    }
+
+    /// Says how many bytes an allocation may still relay, where its credential caps them: other
+    /// allocations of the same credential use them too. At 0 the allocation ends.
+    pub fn set_bytes_left(&mut self, now: Now, id: AllocationId, bytes_left: u64) {
+        let Some(allocation) = self.table.get_mut(id).filter(|a| a.caps.bytes.is_some()) else { return };
+        allocation.bytes_left = bytes_left;
+        if bytes_left == 0 {
+            self.delete(now, id, EndReason::Quota);
+        }
     }
 
     /// Judges an ICMP error that a packet to `peer` provoked (RFC 8656 §11.5). The permission
@@ -284,6 +309,7 @@ impl Server {
     /// Frees what is over, a bounded number of allocations a call; call again while
     /// [`Server::next_deadline`] lies in the past.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.sweep(now);
         for _ in 0..EXPIRIES_PER_TURN {
             let Some(index) = self.wheel.pop(now.mono_ms) else { return };
             let Some(id) = self.table.id_at(index) else { continue };
@@ -303,8 +329,11 @@ impl Server {
         }
     }
 
-    /// When [`Server::handle_timeout`] has something to do.
+    /// When [`Server::handle_timeout`] has something to do; 0 is now.
     pub fn next_deadline(&self) -> Option<u64> {
+        if self.sweep.is_under_way() {
+            return Some(0);
+        }
         self.wheel.next_deadline_ms()
     }
 
@@ -330,9 +359,9 @@ impl Server {
         Some((id, self.table.get(id)?))
     }
 
-    /// Refuses new allocations from now on, or takes them again.
-    pub fn drain(&mut self, draining: bool) {
-        self.draining = draining;
+    /// Sends new clients elsewhere from now on, or takes them again.
+    pub fn drain(&mut self, now: Now, drain: Option<Drain>) {
+        self.draining = drain.map(|drain| Draining::new(now, drain));
     }
 
     /// One allocation.
@@ -406,6 +435,7 @@ impl Server {
             id,
             tuple: allocation.tuple,
             account: allocation.account,
+            relayed: allocation.relayed,
             reason,
             traffic: allocation.traffic,
             age_ms: now.mono_ms.saturating_sub(allocation.created_ms),
@@ -455,55 +485,4 @@ impl Send {
 /// clients, RFC 8656 §15) and between IPv4 and IPv4 (§14); translations ignore it (§13).
 fn honours_dont_fragment(from: &Sender, peer: PeerAddr) -> bool {
     from.tuple.transport.is_stream() || (from.tuple.client.family() == Family::V4 && peer.family() == Family::V4)
-}
-
-/// Transactions of allocations that are over: a late duplicate of the Allocate that made one
-/// must not make another, which nobody would know of. Bounded in time and number.
-#[derive(Debug)]
-pub(super) struct Finished {
-    /// Until when each key is remembered, oldest first.
-    order: VecDeque<(u64, u64)>,
-    keys: HashSet<u64, FixedState>,
-    hash: FixedState,
-}
-
-impl Finished {
-    /// Keyed by the nonce key, which the process that takes over has too.
-    fn new(key: &[u8; 32]) -> Self {
-        let seed = key.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let hash = FixedState::with_seed(seed);
-        Finished { order: VecDeque::new(), keys: HashSet::with_hasher(hash.clone()), hash }
-    }
-
-    fn add(&mut self, now: Now, tuple: &FiveTuple, transaction: TransactionId) {
-        self.sweep(now);
-        self.insert(now.mono_ms + FINISHED_MS, self.hash.hash_one((tuple, transaction)));
-    }
-
-    fn insert(&mut self, until_ms: u64, key: u64) {
-        if self.order.len() >= FINISHED_MAX {
-            self.forget_oldest();
-        }
-        if self.keys.insert(key) {
-            self.order.push_back((until_ms, key));
-        }
-    }
-
-    /// Whether this transaction made an allocation that is over.
-    pub(super) fn holds(&mut self, now: Now, tuple: &FiveTuple, transaction: TransactionId) -> bool {
-        self.sweep(now);
-        self.keys.contains(&self.hash.hash_one((tuple, transaction)))
-    }
-
-    fn sweep(&mut self, now: Now) {
-        while self.order.front().is_some_and(|&(until_ms, _)| until_ms <= now.mono_ms) {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((_, key)) = self.order.pop_front() {
-            self.keys.remove(&key);
-        }
-    }
 }

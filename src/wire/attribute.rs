@@ -188,31 +188,35 @@ pub const ADDRESS_LEN_MAX: usize = 20;
 /// that is not the family's.
 #[inline]
 pub fn xor_address(value: &[u8], id: &TransactionId) -> Option<SocketAddr> {
+    address(value).map(|masked| masked_address(masked, id))
+}
+
+/// Reads a plain address (MAPPED-ADDRESS, ALTERNATE-SERVER…). `None` as for [`xor_address`].
+#[inline]
+pub fn address(value: &[u8]) -> Option<SocketAddr> {
     let (head, ip) = value.split_first_chunk::<4>()?;
-    let port = u16::from_be_bytes([head[2], head[3]]) ^ (MAGIC_COOKIE >> 16) as u16;
     let ip = match head[1] {
-        0x01 => {
-            let raw = u32::from_be_bytes(ip.try_into().ok()?);
-            IpAddr::V4(Ipv4Addr::from_bits(raw ^ MAGIC_COOKIE))
-        }
-        0x02 => {
-            let raw = u128::from_be_bytes(ip.try_into().ok()?);
-            IpAddr::V6(Ipv6Addr::from_bits(raw ^ xor_mask(id)))
-        }
+        0x01 => IpAddr::V4(Ipv4Addr::from_bits(u32::from_be_bytes(ip.try_into().ok()?))),
+        0x02 => IpAddr::V6(Ipv6Addr::from_bits(u128::from_be_bytes(ip.try_into().ok()?))),
         _ => return None,
     };
-    Some(SocketAddr::new(ip, port))
+    Some(SocketAddr::new(ip, u16::from_be_bytes([head[2], head[3]])))
 }
 
 /// Writes an XOR-encoded address and returns its length: 8 bytes for IPv4, 20 for IPv6.
 #[inline]
 pub fn encode_xor_address(addr: SocketAddr, id: &TransactionId, out: &mut [u8; ADDRESS_LEN_MAX]) -> usize {
+    encode_address(masked_address(addr, id), out)
+}
+
+/// Puts the mask of XOR-encoded addresses on, or takes it off.
+#[inline]
+fn masked_address(addr: SocketAddr, id: &TransactionId) -> SocketAddr {
     let port = addr.port() ^ (MAGIC_COOKIE >> 16) as u16;
-    let masked = match addr.ip() {
+    match addr.ip() {
         IpAddr::V4(ip) => SocketAddr::new(Ipv4Addr::from_bits(ip.to_bits() ^ MAGIC_COOKIE).into(), port),
         IpAddr::V6(ip) => SocketAddr::new(Ipv6Addr::from_bits(ip.to_bits() ^ xor_mask(id)).into(), port),
-    };
-    encode_address(masked, out)
+    }
 }
 
 /// Writes a plain address (MAPPED-ADDRESS, ALTERNATE-SERVER…) and returns its length.

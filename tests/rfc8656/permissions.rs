@@ -4,7 +4,7 @@ use crate::wire_client::*;
 use crate::{peer4, peer6};
 use std::net::SocketAddr;
 use turnpike::turn::allocation::Account;
-use turnpike::turn::{DropReason, EndReason, Event, Framing, PERMISSION_MS, Transport, Verdict};
+use turnpike::turn::{DropReason, EndReason, Event, Framing, PERMISSION_MS, RelayedAddr, Transport, Verdict};
 use turnpike::wire::attribute::{self, IcmpError};
 use turnpike::wire::stun::{Class, Method};
 
@@ -267,10 +267,11 @@ fn cf_98_s21_3_2_who_used_which_address_for_whom_can_be_written_down() {
     });
     let permitted = permitted.collect::<Vec<_>>();
     assert_eq!((created, permitted), (true, vec!["8.8.8.8".to_string(), "9.9.9.9".to_string()]));
-    let Some(Event::Deleted { id: i, tuple: t, account, reason, traffic, age_ms }) = world.events.last() else {
+    let Some(Event::Deleted { id: i, tuple: t, account, relayed: r, reason, traffic, age_ms }) = world.events.last() else {
         panic!("the end is told last")
     };
     assert_eq!((*i, *t, *reason, *age_ms), (id, tuple, EndReason::Deleted, 2000));
+    assert_eq!(*r, [Some(RelayedAddr(relayed)), None]);
     assert_eq!(*account, Account { username: b"alice"[..].into(), payer: "alice".into() });
     assert_eq!((traffic.to_peer_packets, traffic.to_peer_bytes), (1, 5));
 }

@@ -26,6 +26,9 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// Sorts of time-limited credentials; the last one has caps that nobody can read.
+    pub const LIMITED_KINDS: u32 = 8;
+
     /// The credential of the `kind`th sort: static users first, then time-limited ones that
     /// expire `ttl_s` from now.
     pub fn mint(setting: &Setting, kind: usize, unix_s: u64, ttl_s: i64) -> Credential {
@@ -37,7 +40,11 @@ impl Credential {
             0 => format!("{expires}:carol"),
             1 => format!("dave:{expires}"),
             2 => format!("{expires}"),
-            _ => format!("{expires}:alice"),
+            3 => format!("{expires}:alice"),
+            4 => format!("{expires}+a1+r2000+b1500:erin"),
+            5 => format!("erin:{expires}+b200"),
+            6 => format!("{expires}+a2:5550100"),
+            _ => format!("{expires}+b900+a1:mallory"),
         };
         let secret = setting.secrets.last().copied().unwrap_or(b"no secret at all");
         Credential { password: m::rest_password(secret, name.as_bytes()), name: name.into_bytes() }

@@ -7,7 +7,7 @@ use super::policy::{self, Peer};
 use super::pool::Port;
 use super::world::World;
 use std::collections::{BTreeMap, BTreeSet};
-use turnpike::turn::Verdict;
+use turnpike::turn::{DropReason, EndReason, Event, Verdict};
 use turnpike::wire::attribute::Family;
 
 /// How late the wheel may free what is over.
@@ -97,6 +97,14 @@ fn inv_4_every_account_pays_for_what_it_holds(world: &World) {
 /// INV-5. No event, hence (the mirror equals the tables) no table entry.
 fn inv_5_strangers_leave_no_trace(act: &Act<'_>) {
     let proved_nothing = match act.verdict {
+        Verdict::Drop(DropReason::CredentialUsedUp) => {
+            let is_end = |event: &Event| match event {
+                Event::Deleted { reason, .. } => *reason == EndReason::Quota,
+                event => matches!(event, Event::Released { .. }),
+            };
+            assert!(act.events.iter().all(is_end), "INV-5: {:?}", act.events);
+            false
+        }
         Verdict::Drop(_) => true,
         Verdict::Reply { answer, .. } => matches!(answer.code, 401 | 438) || answer.method.bits() == m::BINDING,
         _ => false,

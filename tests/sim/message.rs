@@ -39,7 +39,9 @@ pub const RESERVATION_TOKEN: u16 = 0x0022;
 pub const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
 pub const ADDRESS_ERROR_CODE: u16 = 0x8001;
 pub const PASSWORD_ALGORITHMS: u16 = 0x8002;
+pub const ALTERNATE_DOMAIN: u16 = 0x8003;
 pub const ICMP: u16 = 0x8004;
+pub const ALTERNATE_SERVER: u16 = 0x8023;
 pub const FINGERPRINT: u16 = 0x8028;
 
 /// SHA-256, then MD5, both without parameters (RFC 8489 §18.5).
@@ -135,6 +137,15 @@ pub fn encode_address(addr: SocketAddr, tid: &[u8; 12]) -> Vec<u8> {
     let mut value = vec![0, family, (port >> 8) as u8, port as u8];
     value.extend(ip.iter().zip(&mask).map(|(a, b)| a ^ b));
     value
+}
+
+/// An address as it is.
+pub fn plain_address(addr: SocketAddr) -> Vec<u8> {
+    let (family, ip) = match addr.ip() {
+        IpAddr::V4(ip) => (1, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (2, ip.octets().to_vec()),
+    };
+    [&[0, family][..], &addr.port().to_be_bytes(), &ip].concat()
 }
 
 /// The way back; `None` for another family or length.

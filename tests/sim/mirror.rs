@@ -55,9 +55,14 @@ impl Mirror {
                 let relay = self.at(id).relays[family.index()].as_mut();
                 relay.expect("only a relayed address that is there is refreshed").1 = until_ms;
             }
-            Event::Permitted { id, peer, until_ms } => drop(self.at(id).permissions.insert(peer, until_ms)),
-            Event::Bound { id, number, peer, until_ms } => {
+            Event::Permitted { id, peer, is_new, until_ms } => {
+                let before = self.at(id).permissions.insert(peer, until_ms);
+                assert!(is_new || before.is_some(), "only what is there is refreshed");
+            }
+            Event::Bound { id, number, peer, is_new, until_ms } => {
                 let shadow = self.at(id);
+                let is_there = shadow.channels.get(&number.get()).is_some_and(|(bound, _)| *bound == peer.0);
+                assert!(is_new || is_there, "only what is bound is refreshed");
                 shadow.channels.retain(|_, (bound, _)| *bound != peer.0);
                 shadow.channels.insert(number.get(), (peer.0, until_ms));
             }

@@ -22,6 +22,7 @@ mod mirror;
 mod model;
 mod network;
 mod op;
+mod operator;
 mod policy;
 mod pool;
 mod setting;

@@ -4,6 +4,7 @@
 use super::chance::Choice;
 use super::client::Client;
 use super::message::{self as m, Class};
+use super::operator;
 use super::setting::{Change, OPEN_PEERS, PEERS};
 
 /// Peers that differ from reachable ones by their port alone.
@@ -161,6 +162,29 @@ pub enum Op {
     Restart {
         worker: usize,
     },
+    /// New clients are sent to the servers of a list, or taken again.
+    Drain {
+        order: Option<(usize, u64)>,
+    },
+    /// The revoked are these and no others.
+    Revoke {
+        whom: Whom,
+    },
+    /// Others have left so many bytes of an allocation's credential.
+    Settle {
+        nth: usize,
+        bytes_left: u64,
+    },
+}
+
+/// Whom an operator revokes.
+#[derive(Clone, Copy, Debug)]
+pub enum Whom {
+    Nobody,
+    /// Static users and user ids.
+    Named(&'static [&'static str]),
+    /// The username of a client's credential, whole.
+    Client(usize),
 }
 
 /// A relayed address.
@@ -185,6 +209,10 @@ pub enum Pace {
 pub struct Outlook<'a> {
     pub clients: &'a [Client],
     pub pace: Pace,
+    /// Clients are sent elsewhere.
+    pub is_draining: bool,
+    /// Somebody is revoked.
+    pub is_revoking: bool,
 }
 
 impl Op {
@@ -212,6 +240,7 @@ impl Op {
                 Op::Nap { ms: chance.pick(&[299_000, 599_000, 600_000, 900_000]) }
             }
             36..=50 => Op::Clock { ms: pause(chance, outlook.pace) },
+            54 if chance.one_in(4) => settle(chance),
             51..=54 => Op::Repeat { client, back: chance.below(6) as usize, times: chance.pick(&[1, 1, 1, 12]) },
             55 => mangle(chance, client),
             56 | 57 => icmp(chance, client, known),
@@ -219,11 +248,34 @@ impl Op {
             58 => Op::Raw { client, bytes: (0..chance.below(30)).map(|_| chance.below(256) as u8).collect() },
             59 if chance.one_in(2) => Op::Restart { worker: chance.below(2) as usize },
             59 => Op::Wall { s: chance.pick(&[-86_400, 86_400, -1, 1, 700, 315_000_000]) },
+            60 if outlook.is_draining => Op::Drain { order: None },
+            60 if chance.one_in(4) => drain(chance),
+            61 if outlook.is_revoking => Op::Revoke { whom: Whom::Nobody },
+            61 if chance.one_in(4) => Op::Revoke { whom: whom(chance, client) },
             60 | 61 => Op::Configure { change: chance.pick(Change::ALL) },
             62 if known.holds && !chance.one_in(4) => message(chance, client, m::REFRESH, known),
             _ => leave(chance, client),
         }
     }
+}
+
+fn drain<C: Choice>(chance: &mut C) -> Op {
+    let list = chance.below(operator::LISTS) as usize;
+    let left_ms = chance.pick(&[u64::MAX, u64::MAX, 0, 60_000, 700_500]);
+    Op::Drain { order: Some((list, left_ms)) }
+}
+
+fn whom<C: Choice>(chance: &mut C, client: usize) -> Whom {
+    match chance.below(4) {
+        0 => Whom::Named(&["alice"]),
+        1 => Whom::Named(&["bob", "carol", "mallory"]),
+        2 => Whom::Named(&["erin", "old"]),
+        _ => Whom::Client(client),
+    }
+}
+
+fn settle<C: Choice>(chance: &mut C) -> Op {
+    Op::Settle { nth: chance.below(8) as usize, bytes_left: chance.pick(&[0, 1, 300, 2000]) }
 }
 
 fn place<C: Choice>(chance: &mut C, client: usize) -> Place {

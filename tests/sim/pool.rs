@@ -20,12 +20,21 @@ pub enum Port {
     Resting { until_ms: u64 },
 }
 
+/// Who was to pay, and what the credential has to say about that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charged {
+    pub account: String,
+    pub allocations_max: Option<u32>,
+    /// The whole username, its bytes, and when it expires.
+    pub budget: Option<(Vec<u8>, u64, u64)>,
+}
+
 /// A call of [`Ports::open`] and its outcome.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub family: Family,
     pub kind: PortKind,
-    pub charge: Option<String>,
+    pub charge: Option<Charged>,
     pub outcome: Result<Opened, PortError>,
 }
 
@@ -129,14 +138,14 @@ impl Pool {
         if self.draining {
             return Err(PortError::Capacity);
         }
-        if let Some(account) = ask.charge {
-            self.ledger.charge(account, self.per_account_max, self.total_max)?;
+        if let Some(payer) = &ask.charge {
+            self.ledger.charge(payer, self.per_account_max, self.total_max)?;
         }
         let addr = match self.find(now, ask) {
             Ok(addr) => addr,
             Err(error) => {
-                if let Some(account) = ask.charge {
-                    self.ledger.release(account);
+                if let Some(payer) = &ask.charge {
+                    self.ledger.release(payer.account);
                 }
                 return Err(error);
             }
@@ -163,7 +172,11 @@ pub struct Door<'a> {
 impl Ports for Door<'_> {
     fn open(&mut self, now: Now, ask: &PortAsk<'_>) -> Result<Opened, PortError> {
         let outcome = self.pool.open(now, self.worker, ask);
-        let charge = ask.charge.map(str::to_owned);
+        let charge = ask.charge.map(|payer| Charged {
+            account: payer.account.to_owned(),
+            allocations_max: payer.allocations_max,
+            budget: payer.budget.map(|budget| (budget.username.to_vec(), budget.bytes, budget.expires_unix_s)),
+        });
         self.pool.log.push(Asked { family: ask.family, kind: ask.kind, charge, outcome });
         outcome
     }

@@ -88,8 +88,8 @@ impl Ports for FakePorts {
         }
         self.held.retain(|_, (_, until_ms)| now.mono_ms < *until_ms);
         let (address, sibling) = self.choose(ask)?;
-        if let Some(account) = ask.charge {
-            self.ledger.charge(account, self.per_account_max, self.total_max)?;
+        if let Some(payer) = &ask.charge {
+            self.ledger.charge(payer, self.per_account_max, self.total_max)?;
         }
         if let PortKind::Reserved(token) = ask.kind {
             self.held.remove(&token);

@@ -10,7 +10,7 @@ use turnpike::turn::allocation::{Allocation, State};
 use turnpike::turn::auth::{Credentials, Secret};
 use turnpike::turn::policy::{Own, PeerPolicy};
 use turnpike::turn::{
-    AllocationId, ClientAddr, Config, DropReason, Event, FiveTuple, Now, PeerAddr, RelayedAddr, Sender, Server,
+    AllocationId, Answer, ClientAddr, Config, DropReason, Event, FiveTuple, Now, PeerAddr, RelayedAddr, Sender, Server,
     Transport, Verdict,
 };
 use turnpike::wire::attribute::{self, IcmpError};
@@ -52,6 +52,8 @@ pub struct World {
     pub events: Vec<Event>,
     /// The configuration in force.
     pub config: Config,
+    /// What the operator is told of the last answer.
+    pub told: Option<Answer>,
 }
 
 impl World {
@@ -79,6 +81,7 @@ impl World {
             unix_ms: START.unix_s * 1000,
             events: Vec::new(),
             config,
+            told: None,
         }
     }
 
@@ -134,6 +137,7 @@ impl World {
                 assert_eq!((reply.method, reply.code()), (answer.method, answer.code), "what is counted is sent");
                 let class = if answer.code == 0 { Class::Success } else { Class::Error };
                 assert_eq!(reply.class, class);
+                self.told = Some(answer);
                 assert!(!reply.has(attribute::SOFTWARE), "nobody is told what runs here");
                 Outcome::Answer(reply)
             }
@@ -213,6 +217,13 @@ impl World {
         let alice = self.alice();
         self.succeed(&alice, allocate());
         alice
+    }
+
+    /// A user with an IPv4 allocation, over UDP from a port of 192.0.2.1.
+    pub fn allocated_by(&mut self, who: (&str, &str), port: u16) -> Client {
+        let client = self.login(udp(&format!("192.0.2.1:{port}")), who);
+        self.succeed(&client, allocate());
+        client
     }
 
     /// Alice with an allocation of both families.

@@ -2,7 +2,7 @@
 
 use super::super::message::{self as m, Algorithm, Reading, Seal};
 use super::super::setting::REALM;
-use super::{Model, Path, Reply};
+use super::{Caps, Model, Path, Reply};
 use turnpike::turn::Now;
 
 /// Longest USERNAME, REALM or NONCE that is read (RFC 8489 §14.3).
@@ -17,6 +17,7 @@ pub(super) struct Grant {
     pub seal: Option<Seal>,
     /// When a time-limited name expires; known only when it was judged.
     pub expires_s: Option<u64>,
+    pub caps: Caps,
     /// It is the user of the allocation on its path.
     pub is_owner: bool,
 }
@@ -28,7 +29,8 @@ impl Model {
         let challenge = |code| Err(self.challenge(r, code));
         if !r.is_signed() {
             let is_owner = held.is_some_and(|allocation| allocation.key.is_none());
-            let nobody = Grant { name: None, key: None, seal: None, expires_s: None, is_owner };
+            let caps = Caps::default();
+            let nobody = Grant { name: None, key: None, seal: None, expires_s: None, caps, is_owner };
             return if self.setting.anonymous { Ok(nobody) } else { challenge(401) };
         }
         let bad = || Err(Reply::error(r, &[400]));
@@ -55,12 +57,16 @@ impl Model {
             None => self.keys(now, &name, algorithm),
         };
         let Some(key) = keys.into_iter().find(|key| r.is_sealed_by(key)) else { return challenge(401) };
+        if self.is_revoked(&name) {
+            return challenge(401);
+        }
         let again = r.method == m::ALLOCATE && owned.is_some_and(|allocation| allocation.tid == r.tid);
         if !again && !self.is_fresh(now, path, nonce) {
             return challenge(438);
         }
         let (key, seal) = (Some((algorithm, key)), Some(seal));
-        Ok(Grant { name: Some(name), key, seal, expires_s, is_owner: owned.is_some() })
+        let caps = expires_s.and_then(|_| limited(&name)).map_or(Caps::default(), |limited| limited.caps);
+        Ok(Grant { name: Some(name), key, seal, expires_s, caps, is_owner: owned.is_some() })
     }
 
     /// An answer that says how to authenticate.
@@ -86,7 +92,7 @@ impl Model {
             let unknown = user.md5_only && algorithm == Algorithm::Sha256;
             return (if unknown { vec![] } else { vec![key(user.password)] }, None);
         }
-        match expiry(name) {
+        match limited(name).map(|limited| limited.expires_s) {
             Some(expires_s) if expires_s > now.unix_s && expires_s <= now.unix_s + self.setting.max_ttl_s => {
                 let passwords = self.setting.secrets.iter().map(|secret| m::rest_password(secret, name));
                 (passwords.map(|password| key(&password)).collect(), Some(expires_s))
@@ -116,15 +122,18 @@ impl Model {
     pub(super) fn payer(&self, grant: &Grant, source: std::net::IpAddr) -> String {
         let by_source = || String::from(turnpike::turn::auth::source_account(source));
         let Some(name) = &grant.name else { return by_source() };
-        let name = String::from_utf8_lossy(name).into_owned();
         if grant.expires_s.is_none() {
-            return name;
+            return String::from_utf8_lossy(name).into_owned();
         }
-        match name.split_once(':') {
-            Some((head, id)) if is_expiry(head) && !id.is_empty() => id.to_owned(),
-            Some((id, _)) if !is_expiry(id) => id.to_owned(),
-            _ => by_source(),
-        }
+        let id = limited(name).map_or(String::new(), |limited| limited.id);
+        if id.is_empty() { by_source() } else { id }
+    }
+
+    /// Whether a name is revoked: the whole of it, or the user id in it.
+    pub(super) fn is_revoked(&self, name: &[u8]) -> bool {
+        let is_static = self.setting.users.iter().any(|user| user.name == name);
+        let id = limited(name).filter(|_| !is_static).map_or(Vec::new(), |limited| limited.id.into_bytes());
+        self.revoked.iter().any(|revoked| revoked.as_bytes() == name || revoked.as_bytes() == id)
     }
 }
 
@@ -149,9 +158,44 @@ fn is_expiry(text: &str) -> bool {
     (1..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The expiry in `expiry`, `expiry:id` or `id:expiry`.
-fn expiry(name: &[u8]) -> Option<u64> {
+/// A time-limited name, taken apart.
+struct Limited {
+    expires_s: u64,
+    caps: Caps,
+    /// Empty when it names nobody.
+    id: String,
+}
+
+/// Reads `expiry`, `expiry:id` or `id:expiry`, with caps behind the expiry.
+fn limited(name: &[u8]) -> Option<Limited> {
     let name = std::str::from_utf8(name).ok()?;
     let (head, tail) = name.split_once(':').unwrap_or((name, ""));
-    [head, tail].into_iter().find(|text| is_expiry(text))?.parse().ok()
+    let (expiry, id) = match (capped(head), capped(tail)) {
+        (Some(_), Some((_, caps))) if caps != Caps::default() => return None,
+        (Some(expiry), _) => (expiry, tail),
+        (None, Some(expiry)) => (expiry, head),
+        (None, None) => return None,
+    };
+    Some(Limited { expires_s: expiry.0, caps: expiry.1, id: id.to_owned() })
+}
+
+/// Reads an expiry and its caps: letters in order, each with a number that begins with 1 to 9.
+fn capped(text: &str) -> Option<(u64, Caps)> {
+    let mut parts = text.split('+');
+    let expiry = parts.next().filter(|expiry| is_expiry(expiry))?;
+    let mut caps = Caps::default();
+    let mut last = None;
+    for part in parts {
+        let (letter, digits) = part.split_at_checked(1)?;
+        let place = ["a", "r", "b"].iter().position(|known| *known == letter)?;
+        let is_number = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+        let number: u64 = digits.parse().ok().filter(|_| is_number && last < Some(place))?;
+        match place {
+            0 => caps.allocations = Some(u32::try_from(number).ok()?),
+            1 => caps.rate = Some(number),
+            _ => caps.bytes = Some(number),
+        }
+        last = Some(place);
+    }
+    Some((expiry.parse().ok()?, caps))
 }

@@ -10,6 +10,7 @@ mod relay;
 mod request;
 
 use super::message::{Algorithm, Class, Seal};
+use super::operator::Order;
 use super::policy::{self, Peer};
 use super::pool::Pool;
 use super::setting::Setting;
@@ -91,6 +92,14 @@ impl Tokens {
     }
 }
 
+/// What a credential may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    pub allocations: Option<u32>,
+    pub rate: Option<u64>,
+    pub bytes: Option<u64>,
+}
+
 /// One allocation.
 #[derive(Clone, Debug)]
 pub struct Allocation {
@@ -110,11 +119,27 @@ pub struct Allocation {
     pub channels: BTreeMap<u16, (SocketAddr, u64)>,
     /// Packets and bytes to peers, packets and bytes to the client.
     pub traffic: [u64; 4],
+    caps: Caps,
+    /// Bytes it may still carry; `None` where nothing is said of them.
+    bytes_left: Option<u64>,
     rates: [Tokens; 2],
     icmp: Tokens,
 }
 
 impl Allocation {
+    /// What keeps `bytes` in a direction from being relayed, if anything does.
+    fn meter(&mut self, now: Now, direction: usize, server_rate: u64, bytes: u64) -> Option<DropReason> {
+        let rates = [self.caps.rate, Some(server_rate).filter(|rate| *rate != 0)];
+        if let Some(rate) = rates.into_iter().flatten().min()
+            && !self.rates[direction].take(now, rate, rate, bytes)
+        {
+            return Some(DropReason::Bandwidth);
+        }
+        let is_too_much = self.bytes_left.is_some_and(|left| bytes > left);
+        self.bytes_left = self.bytes_left.map(|left| left.saturating_sub(bytes));
+        is_too_much.then_some(DropReason::CredentialUsedUp)
+    }
+
     fn lifetime_s(&self, now: Now) -> u32 {
         let first_end = self.relays.iter().flatten().map(|relay| relay.1).min().unwrap_or(0);
         first_end.saturating_sub(now.mono_ms).div_ceil(1000) as u32
@@ -155,6 +180,9 @@ struct Ended {
 #[derive(Debug)]
 pub struct Model {
     pub setting: Setting,
+    /// The drain under way.
+    pub order: Option<Order>,
+    revoked: Vec<String>,
     pub allocations: BTreeMap<Path, Allocation>,
     ended: Vec<Ended>,
     /// Nonces given out: to whom, in which second, and in which form.
@@ -166,7 +194,8 @@ pub struct Model {
 impl Model {
     pub fn new(setting: Setting) -> Self {
         let (allocations, nonces, strangers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Model { setting, allocations, ended: Vec::new(), nonces, strangers }
+        let (order, revoked, ended) = (None, Vec::new(), Vec::new());
+        Model { setting, order, revoked, allocations, ended, nonces, strangers }
     }
 
     /// Takes away all that has ended by now.
@@ -211,6 +240,24 @@ impl Model {
         for allocation in self.allocations.values_mut() {
             allocation.permissions.retain(|ip, _| policy::judge(setting, *ip) != Peer::Denied);
             allocation.channels.retain(|_, (peer, _)| policy::judge_peer(setting, *peer) != Peer::Denied);
+        }
+    }
+
+    /// Other ids are revoked; whose they are ends.
+    pub fn revoke(&mut self, now: Now, ids: Vec<String>) {
+        self.revoked = ids;
+        let is_over = |a: &Allocation| a.user.as_ref().is_some_and(|user| self.is_revoked(user));
+        let over: Vec<Path> = self.allocations.iter().filter(|(_, a)| is_over(a)).map(|(path, _)| *path).collect();
+        over.into_iter().for_each(|path| self.end(path, now.mono_ms));
+    }
+
+    /// So many bytes are left of a credential.
+    pub fn settle(&mut self, now: Now, path: Path, bytes_left: u64) {
+        let capped = self.allocations.get_mut(&path).and_then(|a| a.bytes_left.as_mut());
+        let Some(left) = capped else { return };
+        *left = bytes_left;
+        if bytes_left == 0 {
+            self.end(path, now.mono_ms);
         }
     }
 
@@ -276,6 +323,7 @@ impl Model {
             let traffic = [t.to_peer_packets, t.to_peer_bytes, t.to_client_packets, t.to_client_bytes];
             assert_eq!(traffic, own.traffic, "traffic of {id:?}");
             assert_eq!(table.account.payer.as_ref(), own.payer, "who pays for {id:?}");
+            assert_eq!(table.caps.bytes.map(|_| table.bytes_left), own.bytes_left, "bytes left of {id:?}");
             assert_eq!(table.session_end_ms, own.session_end_ms, "the longest life of {id:?}");
         }
         assert_eq!(live, self.allocations.len(), "live allocations");

@@ -79,12 +79,21 @@ impl Model {
         let own = policy::judge_peer(&self.setting, peer) == Peer::Own;
         let allocation = self.allocations.get_mut(&path).expect("the caller has found it");
         let Some((from, _)) = allocation.relays[family(peer.ip())] else { return Expected::Silence(NOTHING_THERE) };
-        if rate != 0 && !allocation.rates[0].take(now, rate, rate, payload.len() as u64) {
-            return Expected::Silence(&[DropReason::Bandwidth]);
+        if let Some(reason) = allocation.meter(now, 0, rate, payload.len() as u64) {
+            return self.too_much(now, path, reason);
         }
         allocation.traffic[0] += 1;
         allocation.traffic[1] += payload.len() as u64;
         Expected::ToPeer { from, peer, payload: payload.to_vec(), dont_fragment, own }
+    }
+
+    /// A datagram that an allocation may not carry; one that its credential has no bytes for ends it.
+    fn too_much(&mut self, now: Now, path: Path, reason: DropReason) -> Expected {
+        if reason == DropReason::Bandwidth {
+            return Expected::Silence(&[DropReason::Bandwidth]);
+        }
+        self.end(path, now.mono_ms);
+        Expected::Silence(&[DropReason::CredentialUsedUp])
     }
 
     /// A datagram of `len` bytes from a peer at a relayed address (RFC 8656 §11.3).
@@ -112,8 +121,9 @@ impl Model {
         if framed > framed_max {
             return Expected::Silence(&[DropReason::Oversize]);
         }
-        if rate != 0 && !allocation.rates[1].take(now, rate, rate, len as u64) {
-            return Expected::Silence(&[DropReason::Bandwidth]);
+        if let Some(reason) = allocation.meter(now, 1, rate, len as u64) {
+            let path = *to;
+            return self.too_much(now, path, reason);
         }
         allocation.traffic[2] += 1;
         allocation.traffic[3] += len as u64;

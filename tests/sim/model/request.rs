@@ -2,12 +2,12 @@
 
 use super::super::message::{self as m, Class, Reading};
 use super::super::policy::{self, Peer};
-use super::super::pool::{Asked, Pool};
+use super::super::pool::{Asked, Charged, Pool};
 use super::auth::Grant;
 use super::{Allocation, Expected, Model, Path, Reply, TOMBSTONE_MS, Tokens, family, path};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use turnpike::turn::{DropReason, Now, PortError, PortKind, Sender};
+use turnpike::turn::{DropReason, Now, PortError, PortKind, Sender, Transport};
 
 /// Attributes below 0x8000 that RFC 8489 and RFC 8656 define.
 #[rustfmt::skip]
@@ -123,7 +123,7 @@ impl Model {
         }
         let path = path(&from.tuple);
         let ended = self.ended.iter().find(|e| e.path == path && e.tid == r.tid);
-        if let Some(ended) = ended {
+        if let Some(ended) = ended.filter(|_| self.order.is_none()) {
             // A server that was late to notice remembers longer.
             if now.mono_ms < ended.at_ms + TOMBSTONE_MS || pool.log.is_empty() {
                 wrong.push(437);
@@ -133,11 +133,17 @@ impl Model {
             assert!(pool.log.is_empty(), "a port was opened for a request that must be refused: {wrong:?}");
             return Reply::error(r, &wrong);
         }
+        if let Some(refusal) = self.elsewhere(now, from, r) {
+            assert!(pool.log.is_empty(), "a port was opened while clients are sent elsewhere");
+            return refusal;
+        }
         let payer = self.payer(grant, client.ip());
-        let (relays, missing, token) = match opened(r, &payer, &pool.log) {
+        let (relays, missing, token) = match opened(r, &charged(grant, &payer), &pool.log) {
             Ok(outcome) => outcome,
             Err(code) => return Reply { may_change: true, ..Reply::error(r, &[code]) },
         };
+        let others = self.allocations.values().filter(|other| other.payer == payer).count();
+        assert!(grant.caps.allocations.is_none_or(|max| others < max as usize), "{payer} has {others} already");
         let session_end_ms = self.session_end_ms(now, grant);
         let until_ms = self.end_ms(now, r, session_end_ms);
         let allocation = Allocation {
@@ -153,12 +159,38 @@ impl Model {
             permissions: BTreeMap::new(),
             channels: BTreeMap::new(),
             traffic: [0; 4],
+            caps: grant.caps,
+            bytes_left: grant.caps.bytes,
             rates: [Tokens::default(); 2],
             icmp: Tokens::default(),
         };
         let attributes = allocated(now, from, r, &allocation);
         self.allocations.insert(path, allocation);
         Reply::change(attributes, r)
+    }
+
+    /// While the server drains: the answer to whoever wants an allocation.
+    fn elsewhere(&self, now: Now, from: &Sender, r: &Reading) -> Option<Reply> {
+        let order = self.order?;
+        // A late duplicate of what is over is that first, as long as the server remembers.
+        let path = path(&from.tuple);
+        let is_remembered = |at_ms: u64| now.mono_ms < at_ms + TOMBSTONE_MS;
+        let mut over = self.ended.iter().filter(|e| e.path == path && e.tid == r.tid);
+        if over.any(|e| e.noticed_ms.is_none_or(is_remembered)) {
+            return Some(Reply::error(r, &[437]));
+        }
+        let client = from.tuple.client.0;
+        let of = |v4: bool| order.servers().find(|(addr, _)| addr.is_ipv4() == v4);
+        let Some((first, domain)) = of(client.is_ipv4()) else {
+            return Some(Reply::error(r, &[508]));
+        };
+        let second = of(!client.is_ipv4()).filter(|second| second.1 == domain).map(|second| second.0);
+        let servers = [Some(first), second].into_iter().flatten();
+        let mut attributes: Vec<_> = servers.map(|addr| (m::ALTERNATE_SERVER, m::plain_address(addr))).collect();
+        if let Some(domain) = domain.filter(|_| from.tuple.transport == Transport::Tls) {
+            attributes.push((m::ALTERNATE_DOMAIN, domain.as_bytes().to_vec()));
+        }
+        Some(Reply { attributes, ..Reply::error(r, &[300]) })
     }
 
     fn session_end_ms(&self, now: Now, grant: &Grant) -> u64 {
@@ -176,7 +208,9 @@ impl Model {
     fn end_ms(&self, now: Now, r: &Reading, session_end_ms: u64) -> u64 {
         let asked_s = r.get(m::LIFETIME).map_or(0, |value| u32::from_be_bytes(value.try_into().expect("checked")));
         let granted_s = asked_s.min(self.setting.limits.lifetime_max_s).max(600);
-        session_end_ms.min(now.mono_ms + u64::from(granted_s) * 1000)
+        // A server that is about to end promises nothing beyond, and never quite nothing.
+        let server_end_ms = self.order.map_or(u64::MAX, |order| order.end_ms.max(now.mono_ms + 1000));
+        session_end_ms.min(now.mono_ms + u64::from(granted_s) * 1000).min(server_end_ms)
     }
 
     /// RFC 8656 §8.2.
@@ -330,7 +364,7 @@ type Outcome = ([Option<SocketAddr>; 2], Option<(u8, u16)>, Option<[u8; 8]>);
 
 /// What came of asking for ports, after a look at whether the right ones were asked for and
 /// the right account was charged, once.
-fn opened(r: &Reading, payer: &str, log: &[Asked]) -> Result<Outcome, u16> {
+fn opened(r: &Reading, payer: &Charged, log: &[Asked]) -> Result<Outcome, u16> {
     let kind = match (r.get(m::RESERVATION_TOKEN), r.get(m::EVEN_PORT)) {
         (Some(token), _) => PortKind::Reserved(token.try_into().expect("checked")),
         (None, Some([byte])) if byte & 0x80 != 0 => PortKind::EvenAndReserve,
@@ -347,7 +381,7 @@ fn opened(r: &Reading, payer: &str, log: &[Asked]) -> Result<Outcome, u16> {
         assert_eq!(asked.kind, kind, "the kind of port");
         assert_eq!(asked.family.index(), families[at], "the family of port {at}");
         let is_charged = relays != [None, None];
-        assert_eq!(asked.charge.as_deref(), (!is_charged).then_some(payer), "who pays");
+        assert_eq!(asked.charge.as_ref(), (!is_charged).then_some(payer), "who pays");
         match asked.outcome {
             Ok(opened) => {
                 relays[family(opened.relayed.ip())] = Some(opened.relayed.0);
@@ -367,11 +401,18 @@ fn opened(r: &Reading, payer: &str, log: &[Asked]) -> Result<Outcome, u16> {
     }
 }
 
+/// What an allocation's first port must be charged to.
+fn charged(grant: &Grant, payer: &str) -> Charged {
+    let name = grant.name.clone().unwrap_or_default();
+    let budget = grant.caps.bytes.zip(grant.expires_s).map(|(bytes, expires_s)| (name, bytes, expires_s));
+    Charged { account: payer.to_owned(), allocations_max: grant.caps.allocations, budget }
+}
+
 fn code_of(error: PortError) -> u16 {
     match error {
         PortError::Family => 440,
-        PortError::Quota => 486,
-        PortError::Exhausted | PortError::Capacity => 508,
+        PortError::Quota | PortError::Cap | PortError::UsedUp => 486,
+        PortError::Exhausted | PortError::Capacity | PortError::Budgets => 508,
     }
 }
 

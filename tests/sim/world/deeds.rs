@@ -5,7 +5,8 @@ use super::super::message::{self as m, Class};
 use super::super::mirror::Mirror;
 use super::super::model::{Allocation, path};
 use super::super::network::Leg;
-use super::super::op::{Op, Part, Place, Refuge, Twist};
+use super::super::op::{Op, Part, Place, Refuge, Twist, Whom};
+use super::super::operator::{self, Order};
 use super::super::setting::{Change, PEERS, addr};
 use super::{LAG_MS, OUT_LEN, World, worker_of};
 use std::net::SocketAddr;
@@ -46,6 +47,9 @@ impl World {
             Op::Close { nth } => self.close(nth),
             Op::Configure { change } => self.configure(change),
             Op::Restart { worker } => self.restart(worker),
+            Op::Drain { order } => self.drain_off(order.map(|(list, left_ms)| Order::new(self.now, list, left_ms))),
+            Op::Revoke { whom } => self.revoke(whom),
+            Op::Settle { nth, bytes_left } => self.settle(nth, bytes_left),
         }
     }
 
@@ -230,6 +234,41 @@ impl World {
         }
     }
 
+    /// Named for what the operator does: [`World::drain`] is about events.
+    fn drain_off(&mut self, order: Option<Order>) {
+        self.order = order;
+        self.model.order = order;
+        for server in &mut self.servers {
+            server.drain(self.now, order.map(|order| order.told(self.now)));
+        }
+    }
+
+    fn revoke(&mut self, whom: Whom) {
+        let whole = |client: usize| String::from_utf8(self.clients[client].credential.name.clone());
+        self.revoked = match whom {
+            Whom::Nobody => Vec::new(),
+            Whom::Named(ids) => ids.iter().map(|id| String::from(*id)).collect(),
+            Whom::Client(client) => whole(client).into_iter().collect(),
+        };
+        self.model.advance(self.now);
+        self.model.revoke(self.now, self.revoked.clone());
+        for worker in 0..2 {
+            self.servers[worker].revoke(self.now, operator::revocations(&self.revoked));
+            self.drain(worker);
+        }
+    }
+
+    /// The ledger of all workers has told what a credential has left.
+    fn settle(&mut self, nth: usize, bytes_left: u64) {
+        let all: Vec<_> =
+            (0..2).flat_map(|w| self.servers[w].allocations().map(move |(id, a)| (w, id, a.tuple))).collect();
+        let Some(&(worker, id, tuple)) = all.get(nth % all.len().max(1)) else { return };
+        self.model.advance(self.now);
+        self.model.settle(self.now, path(&tuple), bytes_left);
+        self.servers[worker].set_bytes_left(self.now, id, bytes_left);
+        self.drain(worker);
+    }
+
     /// Another server takes a worker's allocations over, as after a live upgrade.
     fn restart(&mut self, worker: usize) {
         let old = &self.servers[worker];
@@ -238,6 +277,8 @@ impl World {
         assert_eq!(state, old.state(), "the state is read as it was written");
         self.servers_made += 1;
         let mut new = Server::new(self.config.clone(), self.now, self.servers_made);
+        new.drain(self.now, self.order.map(|order| order.told(self.now)));
+        new.revoke(self.now, operator::revocations(&self.revoked));
         let ids = new.restore(state).expect("the version is known");
         assert_eq!(ids.len(), old.allocation_count(), "all are taken over");
         for id in ids {

@@ -12,6 +12,7 @@ use super::mirror::Mirror;
 use super::model::{Model, path};
 use super::network::{Leg, Network};
 use super::op::{Op, Outlook, Pace};
+use super::operator::Order;
 use super::pool::{Door, Pool};
 use super::setting::{Setting, UNIX_START_S};
 use super::trace::Trace;
@@ -52,6 +53,9 @@ pub struct World {
     clients: Vec<Client>,
     tokens: Vec<[u8; 8]>,
     nonce_key: [u8; 32],
+    /// The drain under way, and who is revoked.
+    order: Option<Order>,
+    revoked: Vec<String>,
     config: Arc<Config>,
     pace: Pace,
     wall_offset_s: i64,
@@ -73,7 +77,7 @@ impl World {
         let setting = Setting::choose(&mut chance);
         let pace = chance.pick(&[Pace::Calls, Pace::Minutes, Pace::Days]);
         let mut world = World::build(setting, Network::choose(Seeded::new(chance.any())), pace, chance, replay);
-        let kinds = world.setting.users.len() as u32 + 4;
+        let kinds = world.setting.users.len() as u32 + Credential::LIMITED_KINDS;
         for client in &mut world.clients {
             let chance = &mut world.chance;
             client.kind = if chance.one_in(3) { chance.below(kinds) as usize } else { chance.below(2) as usize };
@@ -111,6 +115,8 @@ impl World {
             clients: Client::all(&Credential::mint(&setting, 0, now.unix_s, 0)),
             tokens: Vec::new(),
             nonce_key,
+            order: None,
+            revoked: Vec::new(),
             config,
             pace,
             wall_offset_s: 0,
@@ -137,7 +143,9 @@ impl World {
 
     /// Chooses and carries out one operation, and checks everything.
     pub fn step(&mut self, choice: &mut impl Choice) {
-        let op = Op::choose(choice, Outlook { clients: &self.clients, pace: self.pace });
+        let (is_draining, is_revoking) = (self.order.is_some(), !self.revoked.is_empty());
+        let outlook = Outlook { clients: &self.clients, pace: self.pace, is_draining, is_revoking };
+        let op = Op::choose(choice, outlook);
         let pause_ms = if let Op::Clock { ms } = op { ms } else { u64::from(self.chance.below(3)) };
         self.happen(op, pause_ms);
     }
