@@ -8,8 +8,9 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Messages of one `sendmmsg`.
 pub const SEND_MAX: usize = 128;
@@ -528,6 +529,20 @@ pub fn raise_file_limit() -> io::Result<u64> {
         }
     }
     Ok(limit.rlim_cur)
+}
+
+/// The files that whoever started this process says it passed (`LISTEN_FDS`), in their order;
+/// none the second time. Call it before anything else is opened.
+pub fn passed_files() -> io::Result<Vec<OwnedFd>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Ok(Vec::new());
+    }
+    // Numbers that are open, and only if they are meant for this very process.
+    let numbers = sd_notify::listen_fds()?;
+    // SAFETY: the files were passed to this process by number, so nobody else in it owns them,
+    // and they are taken once.
+    Ok(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
 }
 
 /// The addresses of this host's interfaces.

@@ -5,7 +5,11 @@
 //! the kernel's spreading of flows over them never changes.
 
 mod batch;
+mod budgets;
 mod clients;
+mod inherited;
+mod journal;
+mod listeners;
 mod moderation;
 mod parcel;
 mod ports;
@@ -18,13 +22,16 @@ mod stream;
 mod token;
 mod worker;
 
-use crate::bus::{self, Command, Mailbox, Notice, Workers};
+use crate::bus::{self, Command, LogChoice, Mailbox, Notice, Workers};
 use crate::stats::WorkerStats;
 use crate::sys;
 use crate::turn;
-use batch::{Appetite, Batch};
-use clients::{Clients, TcpListener};
+use batch::Batch;
+use budgets::Meters;
+use clients::Clients;
 use crossbeam_channel::{Receiver, Sender};
+pub use inherited::{Inheritance, Inherited};
+use listeners::Share;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
 use moderation::Moderation;
@@ -33,17 +40,16 @@ use ports::{AllocationLimits, PortPool};
 use rate::{RateShare, TotalRate};
 use relays::Relays;
 use sending::Outbox;
-use socket2::{Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use steering::{Census, Notices};
 use token::Kind;
-use worker::{Options, UdpListener, Worker};
+use worker::{Options, Worker};
 
 /// Files the process needs besides relay sockets.
 const FILES_RESERVED: u64 = 512;
@@ -136,6 +142,8 @@ pub struct Config {
     pub moderation_max: Duration,
     /// Limits.
     pub limits: Limits,
+    /// What is logged of sessions.
+    pub log: LogChoice,
     /// The protocol's configuration; its nonce key and this host's own addresses are filled
     /// in by [`spawn`].
     pub turn: turn::Config,
@@ -153,6 +161,7 @@ pub struct Engine {
     base: Shared,
     /// Files the process may have open.
     files: u64,
+    kept: Vec<OwnedFd>,
 }
 
 impl Engine {
@@ -171,6 +180,13 @@ impl Engine {
         self.notices = None;
     }
 
+    /// A second handle on each listening socket that was bound here, for whoever is to keep them
+    /// while this process restarts: first one of each listener. Empty the second time, and
+    /// without [`Inheritance::keep`].
+    pub fn take_kept(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.kept)
+    }
+
     /// The workers, for those who steer or watch them.
     pub fn workers(&self) -> Workers {
         let listening = self.listening.iter().map(|listen| (listen.protocol.name(), listen.addr));
@@ -184,13 +200,13 @@ impl Engine {
 
     /// Serves by another configuration from now on. Nonces stay good; permissions that its
     /// policy forbids end.
-    pub fn configure(&self, mut config: turn::Config, limits: &Limits) {
+    pub fn configure(&self, mut config: turn::Config, limits: &Limits, log: LogChoice) {
         config.nonce.key = self.base.turn.nonce.key;
         config.policy.own = self.base.turn.policy.own.clone();
         self.base.pool.set_limits(allocation_limits(limits, self.files));
         self.base.rate.set(limits.bytes_per_second_total);
         let config = Arc::new(config);
-        if !self.workers().tell_all(|| Command::Configure(config.clone())) {
+        if !self.workers().tell_all(|| Command::Configure(config.clone(), log)) {
             tracing::error!("a worker could not be told its new configuration");
         }
     }
@@ -235,13 +251,6 @@ pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
     sys::interface_addresses()
 }
 
-/// The listeners of one worker.
-#[derive(Default)]
-struct Share {
-    udp: Vec<UdpListener>,
-    tcp: Vec<TcpListener>,
-}
-
 /// What all workers are given.
 #[derive(Clone)]
 struct Shared {
@@ -250,6 +259,7 @@ struct Shared {
     pool: Arc<PortPool>,
     rate: Arc<TotalRate>,
     moderation_max: Duration,
+    log: LogChoice,
 }
 
 /// What one worker alone is given.
@@ -288,7 +298,9 @@ impl Seat {
             commands: self.commands,
             notices: Notices::new(self.notices),
             census: Census::default(),
+            meters: Meters::default(),
             options,
+            log: shared.log,
             batch: Batch::new(),
             moderation: Moderation::new(shared.moderation_max),
             round: 0,
@@ -301,11 +313,16 @@ impl Seat {
 }
 
 /// Binds everything and starts the workers. An error names the address it is about.
-pub fn spawn(mut config: Config) -> io::Result<Engine> {
+pub fn spawn(config: Config) -> io::Result<Engine> {
+    spawn_with(config, Inheritance::default())
+}
+
+/// The same with listening sockets that this process was started with.
+pub fn spawn_with(mut config: Config, inheritance: Inheritance) -> io::Result<Engine> {
     let workers = config.workers.clamp(1, WORKERS_MAX);
     let files = sys::raise_file_limit()?;
-    let (listening, shares) = bind_listeners(&config.listen, workers)?;
-    let relays = relay_addresses(&config.relay, &listening);
+    let bound = listeners::bind(&config.listen, workers, inheritance)?;
+    let relays = relay_addresses(&config.relay, &bound.listening);
     if relays.is_empty() {
         return Err(io::Error::other("there is no address to relay from: set relay.addresses"));
     }
@@ -318,17 +335,19 @@ pub fn spawn(mut config: Config) -> io::Result<Engine> {
         pool: Arc::new(PortPool::new(config.relay.ports, &relays, limits)),
         rate: TotalRate::new(config.limits.bytes_per_second_total),
         moderation_max: config.moderation_max,
+        log: config.log,
     };
     let mut engine = Engine {
-        listening,
+        listening: bound.listening,
         mailboxes: Vec::new(),
         threads: Vec::new(),
         stats: Vec::new(),
         notices: None,
         base: shared.clone(),
         files,
+        kept: bound.kept,
     };
-    let seats = engine.set_out(shares)?;
+    let seats = engine.set_out(bound.shares)?;
     for seat in seats {
         let shared = shared.clone();
         let thread = std::thread::Builder::new().name(format!("relay-{}", seat.number));
@@ -341,66 +360,6 @@ pub fn spawn(mut config: Config) -> io::Result<Engine> {
         }
     }
     Ok(engine)
-}
-
-/// Binds each address once a worker. Where the kernel chooses the port, all workers share it.
-fn bind_listeners(listen: &[Listen], workers: usize) -> io::Result<(Vec<Listen>, Vec<Share>)> {
-    let mut shares: Vec<Share> = (0..workers).map(|_| Share::default()).collect();
-    let mut listening = Vec::new();
-    for listen in listen {
-        let mut addr = listen.addr;
-        let mut sockets = Vec::with_capacity(workers);
-        let bound = check_unused(*listen).and_then(|()| {
-            (0..workers).try_for_each(|_| {
-                let socket = bind(Listen { addr, ..*listen })?;
-                addr = socket::local_addr(&socket)?;
-                sockets.push(socket);
-                Ok(())
-            })
-        });
-        match bound {
-            Ok(()) => {}
-            Err(error) if !listen.required && is_gone(&error) => {
-                tracing::warn!(%error, address = %listen.addr, "passed over: the address is not there any more");
-                continue;
-            }
-            Err(error) => {
-                let error: io::Error = error;
-                return Err(io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}")));
-            }
-        }
-        listening.push(Listen { addr, ..*listen });
-        for (share, socket) in shares.iter_mut().zip(sockets) {
-            match listen.protocol {
-                Protocol::Udp => {
-                    share.udp.push(UdpListener { socket, addr, segmented: true, appetite: Appetite::default() })
-                }
-                Protocol::Tcp | Protocol::Tls => share.tcp.push(TcpListener { socket, addr }),
-            }
-        }
-    }
-    if listening.is_empty() {
-        return Err(io::Error::other("there is no address to listen on: set listen.udp or listen.tcp"));
-    }
-    Ok((listening, shares))
-}
-
-fn check_unused(listen: Listen) -> io::Result<()> {
-    match listen.protocol {
-        Protocol::Udp => socket::check_unused(listen.addr, Type::DGRAM),
-        Protocol::Tcp | Protocol::Tls => socket::check_unused(listen.addr, Type::STREAM),
-    }
-}
-
-fn bind(listen: Listen) -> io::Result<Socket> {
-    match listen.protocol {
-        Protocol::Udp => socket::udp_listener(listen.addr),
-        Protocol::Tcp | Protocol::Tls => socket::tcp_listener(listen.addr),
-    }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 fn register(poll: &Poll, share: &Share) -> io::Result<()> {

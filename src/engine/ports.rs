@@ -5,9 +5,10 @@
 
 mod set;
 
+use super::budgets::Budgets;
 use super::sys;
 use crate::turn::quota::Ledger;
-use crate::turn::{AllocationId, Now, PortError, RESERVATION_MS, RelayedAddr};
+use crate::turn::{AllocationId, Now, Payer, PortError, RESERVATION_MS, RelayedAddr};
 use crate::wire::attribute::Family;
 use parking_lot::Mutex;
 use socket2::Socket;
@@ -74,6 +75,8 @@ pub struct PortPool {
     range: RangeInclusive<u16>,
     addresses: Vec<Address>,
     ledger: Mutex<(Ledger, AllocationLimits)>,
+    /// What credentials have left of their bytes.
+    pub budgets: Budgets,
     reservations: Mutex<HashMap<[u8; 8], Reservation>>,
     reserved: AtomicUsize,
 }
@@ -93,15 +96,19 @@ impl PortPool {
             range,
             addresses,
             ledger: Mutex::new((Ledger::default(), limits)),
+            budgets: Budgets::default(),
             reservations: Mutex::default(),
             reserved: AtomicUsize::new(0),
         }
     }
 
-    /// Charges an allocation to an account.
-    pub fn charge(&self, account: &str) -> Result<(), PortError> {
+    /// Charges an allocation to an account, if the credential has bytes left for one.
+    pub fn charge(&self, now: Now, payer: &Payer<'_>) -> Result<(), PortError> {
+        if let Some(budget) = &payer.budget {
+            self.budgets.admit(now.unix_s, budget)?;
+        }
         let (ledger, limits) = &mut *self.ledger.lock();
-        ledger.charge(account, limits.per_account, limits.total)
+        ledger.charge(payer, limits.per_account, limits.total)
     }
 
     /// Gives an account's allocation back.

@@ -186,12 +186,12 @@ impl WorkerPorts<'_> {
 
 impl Ports for WorkerPorts<'_> {
     fn open(&mut self, now: Now, ask: &PortAsk<'_>) -> Result<Opened, PortError> {
-        if let Some(account) = ask.charge {
-            self.pool.charge(account)?;
+        if let Some(payer) = &ask.charge {
+            self.pool.charge(now, payer)?;
         }
         let opened = self.open_charged(now, ask);
-        if let (Err(_), Some(account)) = (&opened, ask.charge) {
-            self.pool.give_back(account);
+        if let (Err(_), Some(payer)) = (&opened, ask.charge) {
+            self.pool.give_back(payer.account);
         }
         opened
     }

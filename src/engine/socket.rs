@@ -39,12 +39,19 @@ pub fn check_unused(addr: SocketAddr, kind: Type) -> io::Result<()> {
 pub fn udp_listener(addr: SocketAddr) -> io::Result<Socket> {
     let socket = socket(addr, Type::DGRAM, Protocol::UDP)?;
     socket.set_reuse_port(true)?;
-    sys::set_receive_buffer(socket.as_fd(), LISTENER_BUFFER)?;
-    sys::set_send_buffer(socket.as_fd(), LISTENER_BUFFER)?;
-    sys::set_fragmentation(socket.as_fd(), addr.is_ipv6(), Fragmentation::Allowed)?;
-    take_bursts(&socket);
+    prepare_udp_listener(&socket, addr.is_ipv6())?;
     socket.bind(&addr.into())?;
     Ok(socket)
+}
+
+/// Prepares a UDP listener, bound or not.
+pub fn prepare_udp_listener(socket: &Socket, v6: bool) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    sys::set_receive_buffer(socket.as_fd(), LISTENER_BUFFER)?;
+    sys::set_send_buffer(socket.as_fd(), LISTENER_BUFFER)?;
+    sys::set_fragmentation(socket.as_fd(), v6, Fragmentation::Allowed)?;
+    take_bursts(socket);
+    Ok(())
 }
 
 /// Has bursts handed over in one piece, where the kernel can.
@@ -61,8 +68,14 @@ pub fn tcp_listener(addr: SocketAddr) -> io::Result<Socket> {
     // A restart must not wait for connections of the last run to time out.
     socket.set_reuse_address(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
+    prepare_tcp_listener(&socket)?;
     Ok(socket)
+}
+
+/// Has a bound TCP socket listen, or an inherited one listen as those bound here do.
+pub fn prepare_tcp_listener(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)
 }
 
 /// Prepares an accepted connection: no delay, keepalive after 30 s, gone after 30 s of silence

@@ -2,6 +2,7 @@
 //! notices, and counts of what it holds.
 
 use super::batch::Cell;
+use super::journal;
 use super::token::{self, Kind};
 use super::worker::Worker;
 use crate::bus::{Command, Notice, SLOTS_PER_PAGE, Session, SessionDetail, SessionId, SessionPage};
@@ -14,7 +15,7 @@ use crossbeam_channel::{Sender as Queue, TrySendError};
 
 /// Commands obeyed in one round.
 const COMMANDS_PER_ROUND: usize = 16;
-/// Refused requests told a second; the rest are counted only.
+/// Refused requests told and logged a second; the rest are counted only.
 const REFUSALS_PER_SECOND: u64 = 20;
 /// How often permissions and channels are counted, in milliseconds.
 const CENSUS_MS: u64 = 1_000;
@@ -25,11 +26,13 @@ const SLOTS_PER_CENSUS: u32 = 2_048;
 pub(super) struct Notices {
     queue: Queue<Notice>,
     refusals: Bucket,
+    /// Refused requests that were not told, since that was told last.
+    untold: u64,
 }
 
 impl Notices {
     pub fn new(queue: Queue<Notice>) -> Self {
-        Notices { queue, refusals: Bucket::default() }
+        Notices { queue, refusals: Bucket::default(), untold: 0 }
     }
 }
 
@@ -46,8 +49,8 @@ pub(super) struct Census {
 
 impl Census {
     /// When it goes on; `None` while there is nothing to count.
-    pub fn next_ms(&self, server: &Server) -> Option<u64> {
-        (self.published || server.allocation_count() > 0).then_some(self.next_ms)
+    pub fn next_ms(&self, server: &Server, notices: &Notices) -> Option<u64> {
+        (self.published || server.allocation_count() > 0 || notices.untold > 0).then_some(self.next_ms)
     }
 }
 
@@ -83,8 +86,13 @@ impl Worker {
                 self.drain_events();
                 reply.give(closed);
             }
-            Command::Drain(draining) => self.server.drain(draining),
-            Command::Configure(config) => {
+            Command::Drain(drain) => self.server.drain(self.now, drain),
+            Command::Revoke(revoked) => {
+                self.server.revoke(self.now, revoked);
+                self.drain_events();
+            }
+            Command::Configure(config, log) => {
+                self.log = log;
                 self.options.loopback_peers = config.policy.allow_loopback;
                 self.server.configure(self.now, config);
                 self.drain_events();
@@ -95,7 +103,7 @@ impl Worker {
     /// Goes on with the census when it is time.
     pub(super) fn count(&mut self) {
         let now_ms = self.now.mono_ms;
-        if self.census.next_ms(&self.server).is_none_or(|next_ms| now_ms < next_ms) {
+        if self.census.next_ms(&self.server, &self.notices).is_none_or(|next_ms| now_ms < next_ms) {
             return;
         }
         self.census.next_ms = now_ms + CENSUS_MS;
@@ -110,6 +118,9 @@ impl Worker {
             self.stats.channels.set(self.census.channels as u64);
             let published = self.server.allocation_count() > 0;
             self.census = Census { next_ms: self.census.next_ms, published, ..Census::default() };
+        }
+        if self.notices.untold > 0 {
+            journal::log_untold(std::mem::take(&mut self.notices.untold));
         }
         if self.number == 0 {
             self.stats.ports_free.set(self.pool.free());
@@ -137,11 +148,14 @@ impl Worker {
             return;
         }
         if !self.notices.refusals.take(self.now.mono_ms, REFUSALS_PER_SECOND, REFUSALS_PER_SECOND, 1) {
+            self.notices.untold += 1;
             return self.stats.notices_lost.add(1);
         }
         let message = Message::parse(self.batch.message(cell, 0..cell.len())).ok();
         let username = message.and_then(|message| message.get(attribute::USERNAME));
-        let username = username.map(|name| String::from_utf8_lossy(name).into());
+        let username = username.map(String::from_utf8_lossy);
+        journal::log_refused(&from.tuple, username.as_deref(), &answer);
+        let username = username.map(|name| Box::from(&*name));
         let tuple = from.tuple;
         self.notify(Notice::Refused { tuple, username, answer });
     }

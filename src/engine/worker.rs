@@ -5,7 +5,9 @@
 //! without a lock, and writes only when allocations come and go.
 
 use super::batch::{Appetite, Batch, Cell, Outgoing};
+use super::budgets::Meters;
 use super::clients::{Clients, TcpListener};
+use super::journal::{Ended, Fate};
 use super::moderation::Moderation;
 use super::parcel::{Parcel, Post};
 use super::ports::{self, Owner, PortPool};
@@ -14,7 +16,7 @@ use super::relays::{RelayKey, Relays, WorkerPorts};
 use super::sending::Outbox;
 use super::steering::{Census, Notices};
 use super::token::{self, Kind};
-use crate::bus::{Command, Notice, SessionId};
+use crate::bus::{Command, LogChoice, Notice, SessionId};
 use crate::stats::{Direction, WorkerStats};
 use crate::sys::{self, ErrorOrigin, Fragmentation, QueuedError};
 use crate::turn::request::method_name;
@@ -79,7 +81,11 @@ pub(super) struct Worker {
     pub commands: Receiver<Command>,
     pub notices: Notices,
     pub census: Census,
+    /// Allocations whose credential caps their bytes.
+    pub meters: Meters,
     pub options: Options,
+    /// What is logged of sessions.
+    pub log: LogChoice,
     pub batch: Batch,
     pub outbox: Outbox,
     pub moderation: Moderation,
@@ -150,8 +156,9 @@ impl Worker {
         let now_ms = self.now.mono_ms;
         let deadlines = [self.server.next_deadline(), self.clients.next_deadline()];
         let reservations = (self.number == 0 && self.pool.reserved() > 0).then_some(now_ms + NAP_MAX_MS);
-        let census = self.census.next_ms(&self.server);
-        let next = deadlines.into_iter().flatten().chain(reservations).chain(census).min()?;
+        let census = self.census.next_ms(&self.server, &self.notices);
+        let settling = self.meters.next_ms();
+        let next = deadlines.into_iter().flatten().chain(reservations).chain(census).chain(settling).min()?;
         // One more, because the clock's milliseconds are cut off and poll's are too.
         Some(Duration::from_millis(next.saturating_sub(now_ms) + 1))
     }
@@ -218,7 +225,7 @@ impl Worker {
             registry: self.poll.registry(),
         };
         match self.server.handle_client(self.now, from, message, &mut ports, answer_room) {
-            Verdict::Drop(reason) => self.stats.dropped(reason),
+            Verdict::Drop(reason) => self.dropped(reason),
             Verdict::ToPeer { via, peer, payload, dont_fragment } => {
                 self.relay_to_peer(cell, via, peer, payload, dont_fragment);
             }
@@ -236,6 +243,14 @@ impl Worker {
             Verdict::ToClient { .. } | Verdict::Indicate { .. } => {
                 debug_assert!(false, "a client's message goes to a peer or is answered");
             }
+        }
+    }
+
+    /// Counts a datagram that met silence, and ends the allocation that it was one too many for.
+    fn dropped(&mut self, reason: DropReason) {
+        self.stats.dropped(reason);
+        if reason == DropReason::CredentialUsedUp {
+            self.drain_events();
         }
     }
 
@@ -369,7 +384,7 @@ impl Worker {
     fn relay_from_peer(&mut self, cell: &Cell, via: AllocationId, peer: PeerAddr, payload: Range<usize>) {
         match self.server.handle_peer(self.now, via, peer, payload.len()) {
             Verdict::ToClient { client, framing, .. } => self.relay_to_client(cell, payload, client, framing),
-            Verdict::Drop(reason) => self.stats.dropped(reason),
+            Verdict::Drop(reason) => self.dropped(reason),
             _ => debug_assert!(false, "a peer's datagram goes to its client or nowhere"),
         }
     }
@@ -445,6 +460,7 @@ impl Worker {
         }
         self.expire_connections();
         self.count();
+        self.settle_meters();
         if self.number == 0 {
             self.pool.sweep_reservations(self.now);
         }
@@ -458,26 +474,33 @@ impl Worker {
                     self.stats.created.add(1);
                     relayed.iter().flatten().for_each(|r| self.stats.opened(tuple.transport, r.family()));
                     self.notify_created(id, tuple, relayed);
+                    self.begin_metering(id);
                     tracing::debug!(?id, client = %tuple.client, transport = tuple.transport.name(), ?relayed, "allocated");
                 }
                 Event::Released { id, relayed, transport } => {
                     self.stats.closed(transport, relayed.family());
                     self.release(id, relayed);
                 }
-                Event::Deleted { id, tuple, account, reason, traffic, age_ms } => {
+                Event::Deleted { id, tuple, account, relayed, reason, traffic, age_ms } => {
                     self.pool.give_back(&account.payer);
+                    self.end_metering(id, &traffic, reason);
                     self.stats.ended(reason);
                     self.stats.session_ms.observe(age_ms);
                     self.stats.session_bytes.observe(traffic.to_peer_bytes + traffic.to_client_bytes);
-                    tracing::debug!(?id, reason = reason.name(), ?traffic, age_ms, "allocation ended");
                     let id = SessionId { worker: self.number, allocation: id };
+                    if self.log.allocations {
+                        let (account, tuple, relayed, traffic) = (&account, &tuple, &relayed, &traffic);
+                        Ended { id, account, tuple, relayed, reason, traffic, age_ms }.log();
+                    }
                     self.notify(Notice::Ended { id, account, tuple, reason, traffic, age_ms });
                 }
-                Event::Refreshed { .. }
-                | Event::Permitted { .. }
-                | Event::Bound { .. }
-                | Event::Forbidden { .. }
-                | Event::Unbound { .. } => {}
+                Event::Permitted { id, peer, is_new, .. } => self.log_permission(id, peer, Fate::of(is_new)),
+                Event::Forbidden { id, peer } => self.log_permission(id, peer, Fate::Forbidden),
+                Event::Bound { id, number, peer, is_new, .. } => {
+                    self.log_channel(id, number.get(), peer, Fate::of(is_new));
+                }
+                Event::Unbound { id, number, peer } => self.log_channel(id, number.get(), peer, Fate::Forbidden),
+                Event::Refreshed { .. } => {}
             }
         }
         self.stats.allocations.set(self.server.allocation_count() as u64);
