@@ -5,6 +5,8 @@ mod wire_client;
 
 #[path = "coturn/binary.rs"]
 mod binary;
+#[path = "coturn/databases.rs"]
+mod databases;
 #[path = "coturn/guides.rs"]
 mod guides;
 #[path = "coturn/habits.rs"]
@@ -66,10 +68,11 @@ fn host() -> Host {
     }
 }
 
-/// Reads as for a version, or for an unknown one. One name is known here: tests ask no name server.
+/// Reads as for a version, or for an unknown one. One name is known here, and no database of this
+/// machine: tests ask no name server.
 fn reader(version: &str) -> Reader {
     let resolve = |name: &str| (name == "turn.example.org").then(|| IpAddr::from([192, 0, 2, 7]));
-    Reader { version: (!version.is_empty()).then(|| version.parse().unwrap()), resolve }
+    Reader { version: (!version.is_empty()).then(|| version.parse().unwrap()), resolve, databases: &[] }
 }
 
 fn imported(scratch: &Scratch, text: &str, version: &str) -> Import {

@@ -1,12 +1,14 @@
 //! `turnpike import` and `turnpike coturn` as programs: what they print, how they end, and that they serve.
 
-use super::Scratch;
+use super::{Scratch, imported};
 use crate::wire_client::{Client, Draft, Reply, allocate};
+use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+use turnpike::config::coturn::End;
 use turnpike::turn::Transport;
 
 /// How long the server may take for anything.
@@ -156,4 +158,63 @@ fn coturns_command_line_serves_and_wins_over_its_file() {
     assert!(code == Some(78) && said.contains("the file can not be found (gone.conf)"), "{said}");
     let (code, shown, _) = output(&scratch, &["coturn", "--version"]);
     assert!(code == Some(0) && shown.starts_with("turnpike "), "{shown}");
+}
+
+/// What `check` says of a file: every value in force and every listener, without where they come from.
+fn in_force(scratch: &Scratch, file: &str) -> (Value, Value) {
+    let (code, shown, said) = output(scratch, &["check", "-c", file, "--format", "json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let checked: Value = serde_json::from_str(&shown).unwrap();
+    let values = checked["values"].as_object().unwrap().iter();
+    (values.map(|(key, entry)| (key.clone(), entry["value"].clone())).collect(), checked["listening"].clone())
+}
+
+/// What there is to know of a guide's file can be seen from outside, before it is imported and after.
+#[test]
+fn an_imported_file_checks_as_the_file_it_was_made_from() {
+    for (name, text) in super::guides::FILES {
+        let scratch = Scratch::new();
+        scratch.certificate();
+        // Of this machine none of the guides' addresses is one.
+        let text = text.replace("192.0.2.7", "127.0.0.1").replace("10.0.0.7", "127.0.0.1");
+        scratch.file("turnserver.conf", &text);
+        let (code, toml, said) = output(&scratch, &["import", "turnserver.conf"]);
+        assert_eq!(code, Some(0), "{name}: {said}");
+        assert_eq!(said.lines().filter(|line| !line.contains("(default)")).count(), says_something(&text), "{name}");
+        scratch.file("turnpike.toml", toml);
+        assert_eq!(in_force(&scratch, "turnserver.conf"), in_force(&scratch, "turnpike.toml"), "{name}");
+    }
+}
+
+fn says_something(text: &str) -> usize {
+    text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).count()
+}
+
+/// coturn's own example, as its package installs it, with each of its keys uncommented alone: each line is spoken of.
+#[test]
+fn every_key_of_coturns_example_is_spoken_of() {
+    let example = std::fs::read_to_string("/usr/share/doc/coturn/examples/etc/turnserver.conf")
+        .expect("coturn is installed with its examples, as `tests/run.sh --install` does it");
+    let scratch = Scratch::new();
+    let is_key = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    let is_commented = |line: &&str| {
+        let bare = line.strip_prefix('#').unwrap_or_default();
+        is_key(bare.split(['=', ' ']).next().unwrap_or_default()) && !bare.contains(' ')
+    };
+    let mut tried = 0;
+    for line in example.lines().filter(is_commented) {
+        let bare = &line[1..];
+        let text = example.replacen(line, bare, 1);
+        let number = text.lines().position(|line| line == bare).unwrap() + 1;
+        let import = imported(&scratch, &text, "4.6.1");
+        let place = format!(":{number}");
+        let of_line: Vec<_> = import.notes.iter().filter(|note| note.place.ends_with(&place)).collect();
+        assert_eq!(of_line.len(), 1, "{bare}: {:?}", import.notes);
+        assert!(!of_line[0].text.is_empty(), "{bare}");
+        // It runs, or it is said why it does not.
+        let is_refused = of_line[0].end == End::Refused;
+        assert_eq!(is_refused, !import.refusals.is_empty(), "{bare}: {:?}", import.refusals);
+        tried += 1;
+    }
+    assert!(tried > 90, "the example has more than {tried} keys");
 }

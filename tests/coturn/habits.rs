@@ -148,26 +148,22 @@ fn users_beside_a_secret_stay_as_dead_as_in_coturn() {
 }
 
 #[test]
-fn a_flat_userdb_is_read_and_a_sqlite_file_is_for_its_owner_to_export() {
+fn a_flat_userdb_is_read_and_other_databases_are_for_their_owners_to_export() {
     let scratch = Scratch::new();
     scratch.file("users.txt", "# old\nalice:wonderland\nbob:0x8493fbc53ba582fb4c044c456bdc40eb\n");
     let text = "lt-cred-mech\nuserdb=users.txt\nuser=alice:newer\n";
     let file = loaded(&scratch, text).file;
     assert_eq!(file.auth.users.len(), 2);
     assert_eq!(file.auth.users.values().next().unwrap().as_str(), "newer");
-    scratch.file("turndb", b"SQLite format 3\0....");
-    let import = imported(&scratch, "lt-cred-mech\nuserdb=turndb\n", "4.17.1");
+    let import = imported(&scratch, "lt-cred-mech\npsql-userdb=\"host=db\"\n", "4.17.1");
     let (_, end, said) = &ends(&import)[1];
-    assert!(*end == End::NeedsYou && said.contains("`(echo; sqlite3 /"), "{said}");
-    assert!(
-        said.contains("\"select 'user='||name||':0x'||hmackey from turnusers_lt; select 'denied-peer-ip='"),
-        "{said}"
-    );
-    assert!(said.contains("/turnserver.conf` adds what") && !said.contains("turn_secret"), "{said}");
-    // Without a word about it coturn asks its own database.
-    for (text, table) in [("lt-cred-mech\n", "turnusers_lt"), ("use-auth-secret\n", "turn_secret")] {
+    assert!(*end == End::NeedsYou && said.contains("`(echo; psql -At -d 'CONNECTION' -c"), "{said}");
+    assert!(said.contains("\"select 'user='||name||':0x'||hmackey from turnusers_lt\""), "{said}");
+    assert!(said.contains("/turnserver.conf` add what") && !said.contains("turn_secret"), "{said}");
+    // With accounts asked for and none there, the line says so.
+    for (text, line) in [("lt-cred-mech\n", "user=NAME:PASSWORD"), ("use-auth-secret\n", "static-auth-secret=SECRET")] {
         let (_, end, said) = &ends(&imported(&scratch, text, "4.17.1"))[0];
-        assert!(*end == End::NeedsYou && said.contains("/var/lib/turn/turndb") && said.contains(table), "{said}");
+        assert!(*end == End::NeedsYou && said.contains("nobody can allocate") && said.contains(line), "{said}");
     }
     let import = imported(&scratch, "use-auth-secret\nstatic-auth-secret=0123456789abcdef\ndb=users.txt\n", "4.17.1");
     assert_eq!(ends(&import)[2].1, End::Dropped);
@@ -194,6 +190,9 @@ fn names_are_resolved_where_coturn_resolves_them() {
     assert!(import.toml.contains("external = [\"192.0.2.7\"]"), "{}", import.toml);
     let ends = ends(&import);
     assert!(ends[0].2.contains("turn.example.org is 192.0.2.7 now") && ends[1].1 == End::NeedsYou, "{ends:?}");
+    // Clients that come by TLS are told the name too.
+    let import = imported(&scratch, "alternate-server=turn.example.org:3479\n", "4.17.1");
+    assert!(import.toml.contains("alternate_servers = [\"turn.example.org=192.0.2.7:3479\"]"), "{}", import.toml);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Every key, one at a time, generated from the table; and the page that shows the table.
 
+use super::databases::database;
 use super::{Scratch, ends, imported};
 use turnpike::config::coturn::End;
 use turnpike::config::coturn::keys::{KEYS, Key, Kind, REMOVED, markdown};
@@ -21,6 +22,9 @@ fn sample(key: &Key) -> &'static str {
         "pkey" => "key.pem",
         "rest-api-separator" => ":",
         "log-min-level" => "info",
+        "userdb" | "db" => "turndb",
+        "alternate-server" | "udp-alternate-server" | "tcp-alternate-server" => "192.0.2.8",
+        "tls-alternate-server" => "192.0.2.8:5349",
         "allocation-default-address-family" => "ipv4",
         _ => match key.kind {
             Kind::Port => "8080",
@@ -42,6 +46,7 @@ fn company(key: &Key) -> &'static str {
         "web-admin-port" | "web-admin-ip" => "web-admin\n",
         "use-auth-secret" => "static-auth-secret=a secret of 24 bytes ...\n",
         "lt-cred-mech" => "user=alice:wonderland\n",
+        "userdb" | "db" => "realm=x\n",
         "unauthorized-ratelimit-rps" => "unauthorized-ratelimit\n",
         _ => "",
     }
@@ -61,6 +66,10 @@ fn every_key_alone_ends_as_the_table_says() {
     for key in KEYS.iter().chain(REMOVED) {
         let scratch = Scratch::new();
         scratch.certificate();
+        if ["userdb", "db"].contains(&key.name) {
+            let row = "insert into turnusers_lt values ('x', 'alice', '8493fbc53ba582fb4c044c456bdc40eb')";
+            database(&scratch, "turndb", row);
+        }
         let beside = company(key);
         let value = sample(key);
         let separator = if value.is_empty() { "" } else { "=" };

@@ -1,7 +1,8 @@
 //! Who may allocate: secrets, users, and whether anybody may.
 
+use super::conf::STORED;
 use super::limits::duration;
-use super::{Conf, End, Value, printable};
+use super::{Conf, End, NO_LINE, Value, printable};
 use crate::config::accounts::SECRETS_MAX;
 use crate::config::secret::{Password, SECRET_LEN_MIN, Secret, UserName};
 use crate::config::value::{Realm, SECONDS_MAX, Separator};
@@ -11,15 +12,13 @@ use std::collections::BTreeMap;
 pub(super) type Users = BTreeMap<String, (String, usize)>;
 
 impl Conf<'_> {
-    /// `realm` and `[auth]`.
-    pub(super) fn accounts(&mut self) {
-        self.realm();
-        let stun_only = self.on("stun-only");
+    /// `[auth]`.
+    pub(super) fn accounts(&mut self, stun_only: Option<usize>) {
         if let Some(at) = stun_only {
             self.note(at, End::Carried, "no secret and no user, so that nobody can allocate");
         }
         let is_by_secret = self.on("use-auth-secret").is_some() || !self.all("static-auth-secret").is_empty();
-        let secrets = if stun_only.is_some() { self.shut("static-auth-secret") } else { self.secrets() };
+        let secrets = if stun_only.is_some() { self.shut("static-auth-secret") } else { self.secrets(is_by_secret) };
         let users = match (stun_only.is_some(), is_by_secret) {
             (true, _) => self.shut("user"),
             (false, true) => {
@@ -28,11 +27,16 @@ impl Conf<'_> {
                                 .toml file, with good passwords";
                     self.note(at, End::Dropped, text);
                 }
+                for at in self.flat_files() {
+                    let text = "coturn takes no users beside a shared secret, and a text holds no secrets";
+                    self.note(at, End::Dropped, text);
+                }
                 0
             }
             (false, false) => self.users(),
         };
-        self.databases(is_by_secret);
+        self.unused_accounts(is_by_secret);
+        self.other_databases(is_by_secret);
         self.separator(secrets > 0);
         let is_asked = self.on("lt-cred-mech");
         self.anonymous(stun_only.is_some(), is_asked.is_some() || is_by_secret);
@@ -42,7 +46,8 @@ impl Conf<'_> {
         }
     }
 
-    fn realm(&mut self) {
+    /// `realm`.
+    pub(super) fn realm(&mut self) {
         let Some(at) = self.last("realm") else { return };
         match self.value(at).parse::<Realm>() {
             Ok(realm) => {
@@ -62,7 +67,7 @@ impl Conf<'_> {
     }
 
     /// How many secrets there are.
-    fn secrets(&mut self) -> usize {
+    fn secrets(&mut self, is_by_secret: bool) -> usize {
         let mut list: Vec<(String, usize)> = Vec::new();
         for at in self.all("static-auth-secret") {
             let secret = self.value(at).to_owned();
@@ -84,6 +89,9 @@ impl Conf<'_> {
                 }
                 list.push((secret, at));
             }
+        }
+        if is_by_secret {
+            self.stored_secrets(&mut list);
         }
         if let Some(at) = self.on("use-auth-secret") {
             match list.is_empty() {
@@ -119,15 +127,21 @@ impl Conf<'_> {
                 Err(what) => self.note(at, End::NeedsYou, what),
             }
         }
-        for key in ["userdb", "db"] {
-            for at in self.all(key) {
-                self.flat_file(at, &mut users);
-            }
+        for at in self.flat_files() {
+            self.flat_file(at, &mut users);
+        }
+        let before = users.len();
+        self.stored_users(&mut users);
+        if before == 0 && !users.is_empty() && self.all("lt-cred-mech").is_empty() {
+            let text = "coturn lets anyone relay where neither lt-cred-mech nor a user is written; here the users of \
+                        the database are asked for";
+            self.general("no-auth", End::Safer, text);
         }
         let count = users.len();
         for (name, (password, at)) in users {
             let path = vec!["auth".into(), "users".into(), name];
-            self.settings.push(super::Setting { path, value: Value::Text(password), lines: vec![at], habit: "" });
+            let (lines, habit) = if at == NO_LINE { (Vec::new(), STORED) } else { (vec![at], "") };
+            self.settings.push(super::Setting { path, value: Value::Text(password), lines, habit });
         }
         count
     }

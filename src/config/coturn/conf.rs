@@ -1,12 +1,17 @@
 //! A translation under way: the lines, what was said about each, and what follows from them.
 
+use super::databases::Database;
 use super::keys::{self, KEYS, Key, Kind, MISSPELT};
 use super::parser::{self, Line};
-use super::{End, Note, Reader, Setting, Value, find_file, printable};
+use super::turndb::log_of;
+use super::{End, NO_LINE, Note, Reader, Setting, Value, find_file, printable};
 use crate::config::document::Document;
 use crate::config::fault::{Fault, nearest};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// Why a value that is in no line is there.
+pub(super) const STORED: &str = "its own database holds it";
 
 /// A translation under way.
 pub(super) struct Conf<'a> {
@@ -18,6 +23,7 @@ pub(super) struct Conf<'a> {
     pub(super) refusals: Vec<Fault>,
     pub(super) secrets: Option<Vec<String>>,
     pub(super) reader: Reader,
+    pub(super) database: Option<Database>,
 }
 
 impl<'a> Conf<'a> {
@@ -28,7 +34,7 @@ impl<'a> Conf<'a> {
         }
         let notes = vec![None; lines.len()];
         let (general, settings, refusals) = (Vec::new(), Vec::new(), Vec::new());
-        Conf { sources, lines, notes, general, settings, refusals, secrets: None, reader }
+        Conf { sources, lines, notes, general, settings, refusals, secrets: None, reader, database: None }
     }
 
     /// Judges what coturn judges before it acts: whether a key is known, and its value of the
@@ -68,11 +74,16 @@ impl<'a> Conf<'a> {
 
     pub(super) fn carry(&mut self) {
         let has_tls = self.certificate();
+        self.realm();
+        let stun_only = self.on("stun-only");
+        self.open_database(stun_only.is_some());
         self.listeners(has_tls);
         self.relay();
         self.peers();
-        self.accounts();
+        self.accounts(stun_only);
         self.limits();
+        self.say_database();
+        self.alternates();
         self.log();
         self.monitoring(has_tls);
         self.defaults(has_tls);
@@ -118,12 +129,21 @@ impl<'a> Conf<'a> {
     pub(super) fn note(&mut self, at: usize, end: End, text: impl Into<String>) {
         let line = &self.lines[at];
         let place = self.sources[line.source].place(&line.span);
-        self.notes[at] = Some(Note { place, key: printable(&line.key), end, text: text.into() });
+        self.notes[at] = Some(Note::new(place, printable(&line.key), end, text.into()));
+    }
+
+    /// Says of the newest note about a line that a file's contents count for it.
+    pub(super) fn depend(&mut self, at: usize, file: &Path, is_unread: bool) {
+        let note = if at == NO_LINE { self.general.last_mut() } else { self.notes[at].as_mut() };
+        if let Some(note) = note {
+            note.files = vec![file.to_owned(), log_of(file)];
+            note.is_unread = is_unread;
+        }
     }
 
     /// A note about a default.
     pub(super) fn general(&mut self, key: &str, end: End, text: impl Into<String>) {
-        self.general.push(Note { place: String::new(), key: key.to_owned(), end, text: text.into() });
+        self.general.push(Note::new(String::new(), key.to_owned(), end, text.into()));
     }
 
     pub(super) fn refuse(&mut self, at: usize, what: impl Into<String>, hint: &str) {
@@ -182,6 +202,14 @@ impl<'a> Conf<'a> {
     pub(super) fn set_habit(&mut self, path: &str, value: Value, habit: &'static str) {
         let path = path.split('.').map(str::to_owned).collect();
         self.settings.push(Setting { path, value, lines: Vec::new(), habit });
+    }
+
+    /// Sets what a database holds that a line names, or none does.
+    pub(super) fn set_stored(&mut self, path: &str, value: Value, at: usize) {
+        match at {
+            NO_LINE => self.set_habit(path, value, STORED),
+            at => self.set(path, value, &[at]),
+        }
     }
 
     /// An address, or the one a host name has now; with what to say about a name.

@@ -95,10 +95,10 @@ macro_rules! table {
     };
 }
 
-const EXPORT: &str =
-    "turnpike reads no database: `turnpike import` prints the command that adds what it holds to the file";
-const REDIRECT: &str = "clients are served here, none is sent on with a 300: share load by DNS or in front";
-const CLI: &str = "there is no telnet console: `turnpike status`, `sessions`, `kick`, `drain` ask over a unix socket";
+const EXPORT: &str = "turnpike reads no other database than SQLite: `turnpike import` prints the command that adds what it holds to the file";
+const REDIRECT: &str = "clients are sent there only while this server drains; coturn sends on every one: for that, share load by DNS or name several servers to the clients";
+const CLI: &str =
+    "there is no telnet console: `turnpike status`, `sessions`, `kick`, `drain`, `reload` ask over a unix socket";
 const FILE_LOG: &str = "the log goes to stderr, where systemd or the container keeps it";
 
 /// The keys of coturn 4.17.1, in its order.
@@ -121,8 +121,8 @@ pub const KEYS: &[Key] = table![
     "lt-cred-mech" Flag Carried "" "is how turnpike authenticates";
     "no-auth" Flag Refused "auth.anonymous" "an open relay is abused within hours: to run one all the same, set auth.i_know_this_is_an_open_relay = true beside it";
     "user" Text Carried "auth.users" "`name:password` or `name:0xKEY`; not beside a shared secret, where coturn ignores it";
-    "userdb" Text NeedsYou "auth.users" "a SQLite file is exported by the sqlite3 command that `turnpike import` prints; the older flat file of `name:password` lines is read";
-    "db" Text NeedsYou "auth.users" "the same as userdb";
+    "userdb" Text Carried "auth.users, auth.secrets, relay.allow_peers, relay.deny_peers, limits" "a SQLite file: what it holds for the realm; or the older text of `name:password` lines. Without the key, coturn's own /var/lib/turn/turndb, where there is one";
+    "db" Text Carried "auth.users, auth.secrets, relay.allow_peers, relay.deny_peers, limits" "the same as userdb";
     "psql-userdb" Text NeedsYou "" EXPORT;
     "sql-userdb" Text NeedsYou "" EXPORT;
     "mysql-userdb" Text NeedsYou "" EXPORT;
@@ -139,9 +139,9 @@ pub const KEYS: &[Key] = table![
     "prometheus-key" Text Dropped "" "the admin listener shows the certificate of [tls]";
     "use-auth-secret" Switch Carried "auth.secrets" "is so as soon as there is a secret";
     "static-auth-secret" Text Carried "auth.secrets" "up to four, all of which verify; one under 16 bytes is taken from a coturn file with a warning";
-    "no-auth-pings" Switch Nothing "" "there is no database to ping";
-    "no-dynamic-ip-list" Switch Nothing "" "there is no database to read ranges from";
-    "no-dynamic-realms" Switch Nothing "" "there is no database to read realms from";
+    "no-auth-pings" Switch Nothing "" "a database is read when it changes, and not pinged";
+    "no-dynamic-ip-list" Switch Nothing "" "the ranges of peers in the database do not count then, as in coturn";
+    "no-dynamic-realms" Switch Nothing "" "the limits of the realm in the database do not count then, as in coturn";
     "realm" Text Carried "realm" "keys written 0x… belong to it";
     "server-name" Text Nothing "" "is for OAuth alone";
     "oauth" Flag NeedsYou "" "OAuth tokens are not read (RFC 7635): give clients time-limited credentials";
@@ -182,13 +182,13 @@ pub const KEYS: &[Key] = table![
     "new-log-timestamp-format" Text Nothing "" "log lines have RFC 3339 times";
     "aux-server" Text Carried "listen.udp, listen.tcp" "one more address and port";
     "udp-self-balance" Flag Nothing "" "the kernel spreads clients over the workers";
-    "alternate-server" Text NeedsYou "" REDIRECT;
-    "tls-alternate-server" Text NeedsYou "" REDIRECT;
-    "tcp-alternate-server" Text NeedsYou "" REDIRECT;
-    "udp-alternate-server" Text NeedsYou "" REDIRECT;
+    "alternate-server" Text NeedsYou "alternate_servers" REDIRECT;
+    "tls-alternate-server" Text NeedsYou "alternate_servers" "where it is the only kind: one list is for every transport, and a port for TLS alone would mislead the others";
+    "tcp-alternate-server" Text NeedsYou "alternate_servers" REDIRECT;
+    "udp-alternate-server" Text NeedsYou "alternate_servers" REDIRECT;
     "rest-api-separator" Text Carried "auth.separator" "its first character";
     "max-allocate-timeout" Number Nothing "" "a client that never authenticates costs no memory, and an idle connection is closed";
-    "drain-min-allocations" Number Dropped "" "a drain ends with the last allocation; a second TERM ends it now";
+    "drain-min-allocations" Number Dropped "" "a drain ends with the last allocation; one by TERM also after drain_timeout, or at a second TERM";
     "no-multicast-peers" Flag Nothing "" "multicast is never relayed";
     "allow-loopback-peers" Flag Carried "relay.allow_loopback_peers" "every user reaches the services on this host's loopback then";
     "allowed-peer-ip" Text Carried "relay.allow_peers" "wins over denied-peer-ip, as in coturn; an address, FIRST-LAST, or a network";
@@ -218,7 +218,7 @@ pub const KEYS: &[Key] = table![
     "tlsv1" Flag Safer "" "TLS 1.2 is the oldest";
     "tlsv1_1" Flag Safer "" "TLS 1.2 is the oldest";
     "no-tlsv1_2" Flag Dropped "" "TLS 1.2 stays on, with authenticated ciphers only";
-    "secret-key-file" Text NeedsYou "" "is for the password of a database, which turnpike does not read";
+    "secret-key-file" Text NeedsYou "" "is for the password of a MySQL database, which turnpike does not read";
     "keep-address-family" Flag Dropped "" "a client that asks for no family gets IPv4 (RFC 8656)";
     "allocation-default-address-family" Text Dropped "" "a client that asks for no family gets IPv4 (RFC 8656)";
     "acme-redirect" Text NeedsYou "" "ACME challenges are not redirected: answer them with a web server on port 80, or by DNS";

@@ -5,15 +5,22 @@ use crate::config::NONCE_LIFETIME_MIN_S;
 use crate::config::value::Seconds;
 use crate::turn::{LIFETIME_DEFAULT_S, nonce};
 
+/// Limits that a database may have for a realm, and their keys here.
+const REALM_OPTIONS: [(&str, &str); 3] = [
+    ("user-quota", "limits.allocations_per_user"),
+    ("total-quota", "limits.allocations"),
+    ("max-bps", "limits.bytes_per_second"),
+];
+
+/// The key that one of a realm's options is here.
+pub(super) fn option_path(option: &str) -> Option<&'static str> {
+    REALM_OPTIONS.iter().find(|(name, _)| *name == option).map(|&(_, path)| path)
+}
+
 impl Conf<'_> {
     /// `[limits]`, and the times of `[auth]`.
     pub(super) fn limits(&mut self) {
-        for (key, path) in [
-            ("user-quota", "limits.allocations_per_user"),
-            ("total-quota", "limits.allocations"),
-            ("max-bps", "limits.bytes_per_second"),
-            ("bps-capacity", "limits.bytes_per_second_total"),
-        ] {
+        for (key, path) in REALM_OPTIONS.into_iter().chain([("bps-capacity", "limits.bytes_per_second_total")]) {
             let Some(at) = self.last(key) else { continue };
             let Ok(limit) = u64::try_from(self.number(at)) else {
                 self.note(at, End::NeedsYou, "it is negative: there is no limit");
@@ -27,6 +34,7 @@ impl Conf<'_> {
             };
             self.note(at, End::Carried, text);
         }
+        self.stored_limits();
         self.nonce_lifetime();
         self.allocation_lifetime();
         for (key, seconds) in [("channel-lifetime", 600), ("permission-lifetime", 300)] {

@@ -6,6 +6,7 @@
 //! behaves alike before and after it is imported.
 
 mod accounts;
+mod alternates;
 mod conf;
 mod databases;
 mod flags;
@@ -16,6 +17,7 @@ mod network;
 mod parser;
 mod peers;
 mod tls;
+mod turndb;
 mod version;
 mod write;
 
@@ -53,6 +55,9 @@ const SEARCH_DIRECTORIES: [&str; 15] = [
     "/usr/local/etc/coturn/",
 ];
 
+/// Where coturn keeps its database unless told otherwise: Debian's place, then its own.
+const DATABASES: [&str; 3] = ["/var/lib/turn/turndb", "/var/db/turndb", "/usr/local/var/db/turndb"];
+
 /// Stands for a line where a default has none.
 const NO_LINE: usize = usize::MAX;
 
@@ -63,11 +68,13 @@ pub struct Reader {
     pub version: Option<Version>,
     /// Finds the address of a host name: coturn takes names where turnpike takes addresses.
     pub resolve: fn(&str) -> Option<IpAddr>,
+    /// Where coturn keeps its own database, asked when the file names none; the first that exists.
+    pub databases: &'static [&'static str],
 }
 
 impl Default for Reader {
     fn default() -> Self {
-        Reader { version: None, resolve: system_resolve }
+        Reader { version: None, resolve: system_resolve, databases: &DATABASES }
     }
 }
 
@@ -86,6 +93,16 @@ pub struct Note {
     pub end: End,
     /// Why, or where to.
     pub text: String,
+    /// Files beside the configuration whose contents count, and are worth watching.
+    pub files: Vec<PathBuf>,
+    /// What such a file holds could not be read: a server that runs does better to go on with what it has.
+    pub is_unread: bool,
+}
+
+impl Note {
+    fn new(place: String, key: String, end: End, text: String) -> Self {
+        Note { place, key, end, text, files: Vec::new(), is_unread: false }
+    }
 }
 
 /// A value for turnpike.
@@ -177,11 +194,9 @@ pub(super) fn command_line(arguments: &[String], reader: &Reader) -> Result<Tran
     }
     sources.push(flags_document(&flags.options));
     let mut translation = translate(sources, reader);
-    translation.notes.extend(flags.unknown.iter().map(|word| Note {
-        place: Origin::Flags.to_string(),
-        key: printable(word),
-        end: End::NeedsYou,
-        text: "coturn has no use for it and passes over it".into(),
+    translation.notes.extend(flags.unknown.iter().map(|word| {
+        let text = "coturn has no use for it and passes over it";
+        Note::new(Origin::Flags.to_string(), printable(word), End::NeedsYou, text.into())
     }));
     Ok(translation)
 }
@@ -275,6 +290,18 @@ pub fn warnings(notes: &[Note]) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// The files beside the configuration whose contents count: databases, and the logs of their newest changes.
+pub fn files(notes: &[Note]) -> impl Iterator<Item = &Path> {
+    notes.iter().flat_map(|note| &note.files).map(PathBuf::as_path)
+}
+
+/// Why a server that runs should not take this reading: something could not be read, and would be forgotten.
+pub fn unread(notes: &[Note]) -> Option<String> {
+    let note = notes.iter().find(|note| note.is_unread)?;
+    let place = if note.place.is_empty() { "coturn's defaults" } else { &note.place };
+    Some(format!("{}: {} ({place})", note.key, note.text))
 }
 
 /// Without control characters, and not endless.

@@ -1,5 +1,6 @@
 //! Where clients and peers reach the server: listeners, relay addresses and ports.
 
+use super::conf::STORED;
 use super::{Conf, End, NO_LINE, Value};
 use crate::config::address::{External, RelayAddress};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -261,8 +262,11 @@ impl Conf<'_> {
     /// Sets a list unless it is empty.
     pub(super) fn set_list(&mut self, path: &str, list: Vec<(String, usize)>) {
         if !list.is_empty() {
-            let lines = lines_of(&list, None);
-            self.set(path, Value::List(list), &lines);
+            match lines_of(&list, None) {
+                // Only a database without a line has any then.
+                lines if lines.is_empty() => self.set_habit(path, Value::List(list), STORED),
+                lines => self.set(path, Value::List(list), &lines),
+            }
         }
     }
 

@@ -5,14 +5,25 @@
 
 use super::{Conf, End, Value};
 use crate::turn::policy::{Cidr, DefaultRule, Firmness, default_rules};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Addresses of one family, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
+pub(super) struct Range {
     v4: bool,
     first: u128,
     last: u128,
+}
+
+/// One range of peers that the file or the database names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub range: Range,
+    /// The line, that of the database if it is there.
+    pub at: usize,
+    /// It is in the database.
+    pub is_stored: bool,
 }
 
 /// Private networks that coturn relays to.
@@ -37,6 +48,11 @@ impl Range {
         let host_bits = if ip.is_ipv4() { 32 } else { 128 } - u32::from(prefix_len);
         let mask = 1_u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1);
         Range { v4: ip.is_ipv4(), first: bits(ip) & !mask, last: bits(ip) | mask }
+    }
+
+    /// Whether it ends before it begins.
+    pub(super) fn is_backward(&self) -> bool {
+        self.first > self.last
     }
 
     fn holds(&self, other: &Range) -> bool {
@@ -93,7 +109,7 @@ impl From<&Cidr> for Range {
 }
 
 /// Reads an address, `FIRST-LAST`, or a network, whose host bits do not count.
-fn range(text: &str) -> Result<Range, String> {
+pub(super) fn range(text: &str) -> Result<Range, String> {
     let ip = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| format!("`{}` is not an address", text.trim()));
     if let Some((first, last)) = text.split_once('-') {
         return Range::new(ip(first)?, ip(last)?);
@@ -114,37 +130,39 @@ impl Conf<'_> {
             self.set("relay.allow_loopback_peers", Value::Flag(true), &[at]);
             self.note(at, End::Carried, "relay.allow_loopback_peers");
         }
-        let allowed = self.ranges("allowed-peer-ip", false);
-        let denied = self.ranges("denied-peer-ip", true);
+        let allowed = [self.ranges("allowed-peer-ip", false), self.stored_ranges(false)].concat();
+        let denied = [self.ranges("denied-peer-ip", true), self.stored_ranges(true)].concat();
         let (mut allow, mut deny) = (Vec::new(), Vec::new());
-        for &(range, at) in &allowed {
-            if self.say_allowed(range, at) {
-                allow.extend(range.blocks().into_iter().map(|block| (block, at)));
+        for &entry in &allowed {
+            let (opens, end, text) = judge_allowed(entry.range);
+            let to = if opens { "relay.allow_peers" } else { "cut out of relay.deny_peers" };
+            self.say_entry(entry, end, text, to);
+            if opens {
+                allow.extend(entry.range.blocks().into_iter().map(|block| (block, entry.at)));
             }
         }
         // The private half of an external address is coturn's own.
         let own = self.lines.iter().filter(|line| line.key == "external-ip");
         let own = own.filter_map(|line| self.external(&line.value).ok()?.0.private);
         let own: Vec<Range> = own.map(|ip| Range { v4: ip.is_ipv4(), first: bits(ip), last: bits(ip) }).collect();
-        for &(range, at) in &denied {
-            let mut left = vec![range];
-            for hole in allowed.iter().map(|(range, _)| range).chain(&own) {
+        let mut known = HashSet::new();
+        for &entry in &denied {
+            let mut left = vec![entry.range];
+            for hole in allowed.iter().map(|entry| &entry.range).chain(&own) {
                 left = left.into_iter().flat_map(|range| range.without(hole)).collect();
             }
-            match (left.is_empty(), left == [range]) {
-                (true, _) => self.note(at, End::Nothing, "allowed-peer-ip allows all of it, which wins in coturn"),
-                (_, true) => self.note(at, End::Carried, "relay.deny_peers"),
-                _ => self.note(at, End::Carried, "relay.deny_peers, without what allowed-peer-ip or external-ip names"),
-            }
-            for block in left.iter().flat_map(Range::blocks) {
-                if !deny.iter().any(|(known, _)| *known == block) {
-                    deny.push((block, at));
-                }
-            }
+            let (end, text) = match (left.is_empty(), left == [entry.range]) {
+                (true, _) => (End::Nothing, "allowed-peer-ip allows all of it, which wins in coturn"),
+                (_, true) => (End::Carried, "relay.deny_peers"),
+                _ => (End::Carried, "relay.deny_peers, without what allowed-peer-ip or external-ip names"),
+            };
+            self.say_entry(entry, end, text, "relay.deny_peers");
+            let blocks = left.iter().flat_map(Range::blocks).filter(|block| known.insert(block.clone()));
+            deny.extend(blocks.map(|block| (block, entry.at)));
         }
         let is_lan_denied = PRIVATE[..3].iter().all(|block| {
             let block = block.parse::<Cidr>().map(|block| Range::from(&block));
-            block.is_ok_and(|block| denied.iter().any(|(range, _)| range.holds(&block)))
+            block.is_ok_and(|block| denied.iter().any(|entry| entry.range.holds(&block)))
         });
         if allow.is_empty() && !is_lan_denied && !self.lines.is_empty() {
             self.say_private();
@@ -162,49 +180,54 @@ impl Conf<'_> {
         self.general("private-peers", End::Safer, text);
     }
 
-    fn ranges(&mut self, key: &str, denies: bool) -> Vec<(Range, usize)> {
+    fn ranges(&mut self, key: &str, denies: bool) -> Vec<Entry> {
         let mut ranges = Vec::new();
         for at in self.all(key) {
             match range(self.value(at)) {
-                Ok(range) if range.first > range.last && denies => {
+                Ok(range) if range.is_backward() && denies => {
                     let what = "the range ends before it begins, and coturn denies nothing by it";
                     self.refuse(at, what, "write the lower address first");
                 }
-                Ok(range) if range.first > range.last => {
+                Ok(range) if range.is_backward() => {
                     self.note(at, End::NeedsYou, "the range ends before it begins: it allows nothing");
                 }
-                Ok(range) => ranges.push((range, at)),
+                Ok(range) => ranges.push(Entry { range, at, is_stored: false }),
                 Err(what) => self.refuse(at, what, "write an address, FIRST-LAST, or a network like 10.0.0.0/8"),
             }
         }
         ranges
     }
 
-    /// Whether an allowed range goes into `allow_peers`; says what becomes of it.
-    fn say_allowed(&mut self, range: Range, at: usize) -> bool {
-        let of = |firmness: Firmness| {
-            let rules = default_rules().iter().filter(move |rule| rule.firmness == firmness);
-            rules.map(|rule: &DefaultRule| Range::from(&rule.block))
-        };
-        if of(Firmness::Soft).any(|block| block.holds(&range)) {
-            self.note(at, End::Carried, "relay.allow_peers");
-            return true;
+    /// Says what became of a range: of a line's in its note, of the database's in that of the database.
+    fn say_entry(&mut self, entry: Entry, end: End, text: &str, to: &'static str) {
+        match &mut self.database {
+            Some(database) if entry.is_stored => database.tell_range(end, text, to),
+            _ => self.note(entry.at, end, text),
         }
-        if of(Firmness::Hard).any(|block| block.holds(&range)) {
-            let text = "loopback, link-local, multicast, documentation and reserved addresses are never relayed to; \
-                        allow-loopback-peers opens loopback";
-            self.note(at, End::Safer, text);
-            return false;
+    }
+}
+
+/// Whether an allowed range goes into `allow_peers`, and what becomes of it.
+fn judge_allowed(range: Range) -> (bool, End, &'static str) {
+    let of = |firmness: Firmness| {
+        let rules = default_rules().iter().filter(move |rule| rule.firmness == firmness);
+        rules.map(|rule: &DefaultRule| Range::from(&rule.block))
+    };
+    if of(Firmness::Soft).any(|block| block.holds(&range)) {
+        return (true, End::Carried, "relay.allow_peers");
+    }
+    if of(Firmness::Hard).any(|block| block.holds(&range)) {
+        let text = "loopback, link-local, multicast, documentation and reserved addresses are never relayed to; \
+                    allow-loopback-peers opens loopback";
+        return (false, End::Safer, text);
+    }
+    match of(Firmness::Soft).chain(of(Firmness::Hard)).any(|block| block.meets(&range)) {
+        true => {
+            let text = "cut out of denied-peer-ip, but the private networks in it stay denied: name one that is meant \
+                        in a line of its own, like allowed-peer-ip=10.0.0.0-10.255.255.255";
+            (false, End::Safer, text)
         }
-        match of(Firmness::Soft).chain(of(Firmness::Hard)).any(|block| block.meets(&range)) {
-            true => {
-                let text = "cut out of denied-peer-ip, but the private networks in it stay denied: name one that is \
-                            meant in a line of its own, like allowed-peer-ip=10.0.0.0-10.255.255.255";
-                self.note(at, End::Safer, text);
-            }
-            false => self.note(at, End::Carried, "reachable as every public address; cut out of denied-peer-ip"),
-        }
-        false
+        false => (false, End::Carried, "reachable as every public address; cut out of denied-peer-ip"),
     }
 }
 
