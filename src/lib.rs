@@ -5,7 +5,7 @@
 //!
 //! - [`cli`] and [`config`] read what the user typed and build the rest from it.
 //! - [`engine`] relays: one thread a core, its listeners, its sockets.
-//! - [`load`] makes load for a server, as its clients do.
+//! - [`load`] makes load for a server, as its clients do; [`probe`] tries servers, with the same client.
 //! - [`bus`] and [`stats`] are what the engine and those who steer or watch it share.
 //! - [`turn`] is the server as a pure machine: datagrams in, verdicts out.
 //! - [`wire`] is bytes and values.
@@ -20,6 +20,7 @@ pub mod config;
 pub mod engine;
 pub mod http;
 pub mod load;
+pub mod probe;
 pub mod rooms;
 pub mod stats;
 mod sys;

@@ -225,6 +225,47 @@ fn credentials_are_minted_with_the_first_secret() {
 }
 
 #[test]
+fn credentials_may_have_caps() {
+    let secret = File::new(SECRET);
+    let mint = |options: &[&str]| {
+        output(&[&["credentials", "--user", "bob", "--secret-file", secret.path()], options].concat())
+    };
+    let minted = mint(&["--bytes", "1000000000", "--allocations", "2", "--bytes-per-second", "125000"]);
+    let json: Value = serde_json::from_slice(&minted.stdout).unwrap();
+    let username = json["iceServers"][0]["username"].as_str().unwrap();
+    assert!(username.ends_with("+a2+r125000+b1000000000:bob"), "{username}");
+    let password = integrity::rest_password(SECRET.as_bytes(), username.as_bytes());
+    assert_eq!(json["iceServers"][0]["credential"].as_str().unwrap().as_bytes(), password);
+    for wrong in [["--bytes", "0"], ["--allocations", "-1"], ["--bytes-per-second", "1MB"]] {
+        assert_eq!(mint(&wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    let refused = mint(&["--bytes", "1", "--set", "auth.separator=+"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("auth.separator"), "{}", stderr(&refused));
+}
+
+#[test]
+fn revocations_are_kept_in_the_state_directory_that_systemd_made() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-state-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = File::server("users = { alice = \"wonderland\" }\n[log]\nformat = \"json\"");
+    let mut command = turnpike(&["run", "-c", file.path()]);
+    let server = Server::start(command.env("STATE_DIRECTORY", format!("{}:/nowhere", folder.display())));
+    let log = server.log_until("\"serving\"");
+    let line: Value = serde_json::from_str(log.last().unwrap()).unwrap();
+    let revoke = output(&["revoke", "alice", "--admin", line["admin"].as_str().unwrap()]);
+    assert_eq!(stdout(&revoke), "alice is revoked: 0 sessions ended; kept across restarts\n", "{}", stderr(&revoke));
+    let kept = std::fs::read_to_string(folder.join("revocations")).unwrap();
+    assert!(kept.ends_with("\nalice\n"), "{kept}");
+    server.signal("INT");
+    assert_eq!(server.end().code(), Some(0));
+    for wrong in [&["revoke"][..], &["revoke", "a", "--list"], &["revoke", "a", "--undo", "b"]] {
+        assert_eq!(output(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn credentials_take_a_secret_file_and_refuse_what_the_server_would() {
     let secret = File::new(&format!("# ours\n{SECRET}\n"));
     let minted = output(&["credentials", "--user", "bob", "--secret-file", secret.path()]);

@@ -178,6 +178,20 @@ fn a_wrong_type_or_value_is_refused_where_it_stands() {
             "[limits]\nlifetime_max = \"9m59s\"",
             "lifetime_max is at least 10m, what a client gets that asks for nothing (t.toml:2:16)",
         ),
+        (
+            "alternate_servers = [\"203.0.113.9:3478\", \"192.0.2.7:3478\"]",
+            "`alternate_servers`: 192.0.2.7:3478 is this server itself (t.toml:1:42)",
+        ),
+        (
+            "alternate_servers = [\"203.0.113.7:3478\"]\n[relay]\nexternal = [\"203.0.113.7\"]",
+            "`alternate_servers`: 203.0.113.7:3478 is this server itself (t.toml:1:22)",
+        ),
+        (
+            "alternate_servers = [\"turn2.example.org\"]",
+            "`alternate_servers`: `turn2.example.org` is not an address and port: write \"0.0.0.0:3478\" or \
+             \"[::]:3478\" (t.toml:1:22)",
+        ),
+        ("[auth]\nrevocations_file = \"nowhere/list\"", "nowhere is not a directory (t.toml:2:20)"),
         ("[listen]\ndtls = [\"0.0.0.0:5349\"]", "DTLS is not available yet: leave listen.dtls empty (t.toml:2:8)"),
         ("[listen]\ntls = [\"0.0.0.0:5349\"]", "listen.tls needs a certificate (t.toml:2:7)"),
         ("realm = \"a\"\nrealm = \"b\"", "duplicate key (t.toml:2:1)"),
@@ -278,6 +292,8 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(turn.channels, ChannelRange::Rfc8656);
     assert_eq!(plan.engine.relay.ports, 49152..=65535);
     assert!(plan.engine.tls.is_none() && !turn.policy.allow_loopback);
+    assert_eq!((plan.drain.timeout_s, plan.drain.alternates.len()), (60, 0));
+    assert_eq!((plan.engine.log.allocations, plan.engine.log.permissions), (true, false));
     assert_eq!(plan.engine.listen.len(), 8);
     assert!(plan.warnings.iter().any(|warning| warning.contains("there is no secret and no user")));
 }
@@ -285,15 +301,22 @@ fn the_defaults_are_those_of_the_documentation() {
 #[test]
 fn what_is_configured_reaches_the_floors() {
     let plan = planned(&format!(
-        "realm = \"turn.example.org\"\nworkers = 2\n\
+        "realm = \"turn.example.org\"\nworkers = 2\ndrain_timeout = \"5m\"\n\
+         alternate_servers = [\"203.0.113.7:5349\", \"turn2.example.org=203.0.113.9:3478\"]\n\
          [listen]\nudp = [\"192.0.2.7:3478\"]\ntcp = []\n\
          [relay]\nports = \"50000-50999\"\naddresses = [\"192.0.2.7\"]\nexternal = [\"203.0.113.7/192.0.2.7\"]\n\
          allow_peers = [\"10.0.0.0/8\"]\ndeny_peers = [\"10.1.0.0/16\", \"10.2.3.4\"]\nwide_channels = true\n\
          moderation_max = \"250us\"\n\
          [auth]\nsecrets = [\"{SECRET}\"]\nusers = {{ alice = \"wonderland\" }}\nmax_session = 0\n\
          rfc8489 = false\nstrict_expiry = true\nseparator = \"-\"\n\
-         [limits]\nallocations = 7\nallocations_per_user = 3\nlifetime_max = 0\nbytes_per_second_total = 1000000\n"
+         [limits]\nallocations = 7\nallocations_per_user = 3\nlifetime_max = 0\nbytes_per_second_total = 1000000\n\
+         [log]\nallocations = false\npermissions = true\n"
     ));
+    assert_eq!(plan.drain.timeout_s, 300);
+    let alternates = plan.drain.alternates.iter().map(|server| (server.addr.to_string(), server.domain.as_deref()));
+    let expected = [("203.0.113.7:5349", None), ("203.0.113.9:3478", Some("turn2.example.org"))];
+    assert!(alternates.eq(expected.map(|(addr, domain)| (addr.to_owned(), domain))), "{:?}", plan.drain);
+    assert!(!plan.engine.log.allocations && plan.engine.log.permissions);
     let (engine, turn) = (&plan.engine, &plan.engine.turn);
     assert_eq!((&*turn.realm, engine.workers), ("turn.example.org", 2));
     assert_eq!(engine.listen[0].addr, "192.0.2.7:3478".parse::<SocketAddr>().unwrap());
@@ -472,4 +495,20 @@ fn hidden_names_are_for_static_users() {
     assert!(plan.engine.turn.nonce.anonymity && plan.engine.turn.nonce.rfc8489);
     let text = refused(&format!("[auth]\nsecrets = [\"{SECRET}\"]\nusername_anonymity = true\n"));
     assert!(text.contains("username_anonymity is for static users") && text.contains("t.toml:3:"), "{text}");
+}
+
+#[test]
+fn who_is_revoked_is_read_and_a_faulty_list_stops_the_start() {
+    let scratch = Scratch::new();
+    let plan = |list: &str| {
+        scratch.file("list", list);
+        let file = scratch.file("t.toml", "[auth]\nrevocations_file = \"list\"\n");
+        let loaded = config::load(&inputs(&[&file], &[], &[])).unwrap();
+        loaded.plan(&host()).map_err(|fault| fault.to_string().replace(&format!("{}/", scratch.0.display()), ""))
+    };
+    assert_eq!(plan("alice\n# bob\n").map(|plan| plan.revocations).unwrap(), Some(scratch.0.join("list")));
+    let fault = plan(&format!("alice\n{}\n", "x".repeat(764))).err().unwrap();
+    assert!(fault.starts_with("an id has 1 to 763 bytes, not 764 (list:2:1)"), "{fault}");
+    assert!(fault.contains("it is named by auth.revocations_file (t.toml:2)"), "{fault}");
+    assert_eq!(planned("[auth]\nrevocations_file = \"\"\n").revocations, None);
 }

@@ -7,10 +7,14 @@ mod wire_client;
 
 #[path = "daemon/admin.rs"]
 mod admin;
+#[path = "daemon/caps.rs"]
+mod caps;
 #[path = "daemon/certificate.rs"]
 mod certificate;
 #[path = "daemon/client.rs"]
 mod client;
+#[path = "daemon/drain.rs"]
+mod drain;
 #[path = "daemon/icmp.rs"]
 mod icmp;
 #[path = "daemon/inside.rs"]
@@ -21,6 +25,8 @@ mod lifecycle;
 mod link;
 #[path = "daemon/load.rs"]
 mod load;
+#[path = "daemon/log.rs"]
+mod log;
 #[path = "daemon/pairs.rs"]
 mod pairs;
 #[path = "daemon/ports.rs"]
@@ -33,9 +39,13 @@ mod relaying;
 mod reload;
 #[path = "daemon/resources.rs"]
 mod resources;
+#[path = "daemon/revocation.rs"]
+mod revocation;
 #[path = "daemon/server.rs"]
 mod server;
 #[path = "daemon/steering.rs"]
 mod steering;
 #[path = "daemon/streams.rs"]
 mod streams;
+#[path = "daemon/top.rs"]
+mod top;

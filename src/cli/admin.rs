@@ -1,43 +1,16 @@
 //! `turnpike status`, `sessions`, `kick`, `drain`, `reload`: talk to the running server over
 //! its admin socket or URL.
 
-use super::{Failure, print};
-use crate::config::{default_socket, token_line};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use super::Failure;
+use super::access::{escaped, printable};
+use hyper::Method;
 use serde_json::Value;
 use std::fmt::Write;
-use std::path::PathBuf;
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-use zeroize::Zeroizing;
 
-/// Where the admin part is unless told.
-const DEFAULT_URL: &str = "http://127.0.0.1:9641";
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// Longest answer read, in bytes.
-const ANSWER_LEN_MAX: usize = 16 << 20;
+pub use super::access::Access;
+
 /// Sessions asked for at a time.
 const PAGE: usize = 1000;
-
-/// How to reach the running server; the same for every command that does.
-#[derive(Debug, clap::Args)]
-pub struct Access {
-    /// The admin listener, http://HOST:PORT, or the path of its socket; without it the socket in
-    /// the runtime directory, then http://127.0.0.1:9641
-    #[arg(long = "admin", env = "TURNPIKE_ADMIN", value_name = "URL")]
-    pub admin: Option<String>,
-    /// A file with the admin token; the socket needs none
-    #[arg(long, env = "TURNPIKE_ADMIN_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// How to print the answer
-    #[arg(long, value_enum, default_value_t)]
-    pub format: super::check::Format,
-}
 
 /// `turnpike status`.
 #[derive(Debug, clap::Args)]
@@ -153,9 +126,9 @@ pub fn kick(options: &Kick) -> Result<(), Failure> {
 pub fn drain(options: &Drain) -> Result<(), Failure> {
     let method = if options.cancel { Method::DELETE } else { Method::POST };
     let answer = options.access.ask(method, "/api/v1/drain")?;
-    options.access.show(&answer, |_| match options.cancel {
+    options.access.show(&answer, |answer| match options.cancel {
         true => "serving: new allocations are taken again\n".into(),
-        false => "draining: no new allocations; the server ends with the last one\n".into(),
+        false => format!("draining: no new allocations; {}\n", drain_end(answer)),
     });
     Ok(())
 }
@@ -181,143 +154,24 @@ pub fn reload(options: &Reload) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where the server is.
-enum Place {
-    Socket(PathBuf),
-    Address(String),
-}
-
-impl Access {
-    fn place(&self) -> Result<Place, Failure> {
-        let Some(text) = &self.admin else {
-            let socket = default_socket().filter(|path| path.exists());
-            return Ok(socket.map_or_else(|| Place::Address(DEFAULT_URL["http://".len()..].into()), Place::Socket));
-        };
-        if let Some(address) = text.strip_prefix("http://") {
-            return Ok(Place::Address(address.trim_end_matches('/').to_owned()));
-        }
-        match text.strip_prefix("unix:").unwrap_or(text) {
-            path if path.starts_with(['/', '.']) => Ok(Place::Socket(path.into())),
-            _ => {
-                Err(Failure::Other(format!("--admin {text}: write http://HOST:PORT, or the path of the admin socket")))
-            }
-        }
+/// When a drain ends, in words.
+fn drain_end(answer: &Value) -> String {
+    match answer.pointer("/drain/left_s").and_then(Value::as_u64) {
+        Some(left_s) => format!("the server ends with the last one, or in {}", duration(left_s)),
+        None => "the server ends with the last one".into(),
     }
-
-    fn token(&self) -> Result<Option<Zeroizing<String>>, Failure> {
-        let Some(path) = &self.token_file else { return Ok(None) };
-        let text = std::fs::read_to_string(path).map(Zeroizing::new);
-        let text = text.map_err(|error| Failure::Other(format!("{} can not be read: {error}", path.display())))?;
-        match token_line(&text) {
-            Some(token) => Ok(Some(Zeroizing::new(token.to_owned()))),
-            None => Err(Failure::Other(format!("{} holds no token", path.display()))),
-        }
-    }
-
-    /// Asks, and returns the answer's JSON; null for an empty one.
-    fn ask(&self, method: Method, path: &str) -> Result<Value, Failure> {
-        let (place, token) = (self.place()?, self.token()?);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::Other(error.to_string()))?;
-        let answer = runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, async {
-                match &place {
-                    Place::Socket(path_of_socket) => {
-                        let stream = UnixStream::connect(path_of_socket).await;
-                        exchange(stream.map_err(|error| unreachable(&place, &error))?, "localhost", method, path, token)
-                            .await
-                    }
-                    Place::Address(address) => {
-                        let stream = TcpStream::connect(address).await;
-                        exchange(stream.map_err(|error| unreachable(&place, &error))?, address, method, path, token)
-                            .await
-                    }
-                }
-            })
-            .await
-        });
-        let (status, body) = answer.map_err(|_| Failure::Other("the server does not answer".into()))??;
-        let json: Value = match body.is_empty() {
-            true => Value::Null,
-            false => serde_json::from_slice(&body)
-                .map_err(|_| Failure::Other("the answer is not turnpike's: is --admin the admin listener?".into()))?,
-        };
-        match status.is_success() {
-            true => Ok(json),
-            false if status == StatusCode::UNAUTHORIZED => {
-                Err(Failure::Other("the server wants the admin token: name its file with --token-file".into()))
-            }
-            false => Err(Failure::Other(match json["detail"].as_str() {
-                Some(detail) => printable(detail),
-                None => format!("the server answered {status}"),
-            })),
-        }
-    }
-
-    fn show(&self, answer: &Value, text: impl Fn(&Value) -> String) {
-        print(&match self.format {
-            super::check::Format::Text => text(answer),
-            super::check::Format::Json => format!("{answer:#}\n"),
-        });
-    }
-}
-
-fn unreachable(place: &Place, error: &std::io::Error) -> Failure {
-    let place = match place {
-        Place::Socket(path) => path.display().to_string(),
-        Place::Address(address) => format!("http://{address}"),
-    };
-    Failure::Other(format!(
-        "no server answers at {place} ({error}); is it running, and is http.admin_listen or http.admin_socket on? \
-         --admin names another place"
-    ))
-}
-
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    host: &str,
-    method: Method,
-    path: &str,
-    token: Option<Zeroizing<String>>,
-) -> Result<(StatusCode, Bytes), Failure> {
-    let broken = |error: &dyn std::fmt::Display| Failure::Other(format!("the connection broke: {error}"));
-    let connected = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = connected.map_err(|error| broken(&error))?;
-    tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
-    if let Some(token) = &token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.as_str()));
-    }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| broken(&error))?;
-    let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_LEN_MAX).collect().await;
-    Ok((status, body.map_err(|error| broken(&error))?.to_bytes()))
-}
-
-/// Percent-encodes all but letters, digits, `-`, `.` and `_`.
-fn escaped(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut escaped, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => escaped.push(char::from(byte)),
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-        escaped
-    })
-}
-
-/// Text from the network, without what a terminal would obey.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{FFFD}' } else { c }).collect()
 }
 
 fn status_text(status: &Value) -> String {
     let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
     let word = |pointer: &str| printable(status.pointer(pointer).and_then(Value::as_str).unwrap_or("-"));
-    let draining = status["draining"].as_bool() == Some(true);
+    let state = match status["draining"].as_bool() {
+        Some(true) => format!("draining, {}", drain_end(status)),
+        _ => "serving".into(),
+    };
     let mut text = String::new();
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<14}{value}\n"));
-    line("state", if draining { "draining".into() } else { "serving".into() });
+    line("state", state);
     line("version", word("/version"));
     line("realm", word("/realm"));
     line("uptime", duration(number("/uptime_s")));
@@ -363,8 +217,13 @@ fn sessions_text(sessions: &Value) -> String {
         ]
     };
     let rows: Vec<_> = std::iter::once(header).chain(sessions.iter().map(row)).collect();
+    columns(&rows)
+}
+
+/// Rows with their cells below each other.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         for (at, cell) in row.iter().enumerate() {
             let width = rows.iter().map(|row| row[at].chars().count()).max().unwrap_or_default();
             match at + 1 == row.len() {
@@ -377,7 +236,7 @@ fn sessions_text(sessions: &Value) -> String {
 }
 
 /// `1h5m`, `12s`.
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     match (h, m) {
         (0, 0) => format!("{s}s"),
@@ -387,7 +246,7 @@ fn duration(seconds: u64) -> String {
 }
 
 /// `1.2 MB`.
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB"];
     let step = (0..units.len() - 1).find(|&step| bytes < 1000_u64.pow(step as u32 + 1)).unwrap_or(units.len() - 1);
     match step {

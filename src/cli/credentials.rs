@@ -4,13 +4,15 @@ use super::{Configuration, Failure, host, print};
 use crate::config::secret::{Secret, USER_NAME_LEN_MAX};
 use crate::config::value::Seconds;
 use crate::config::{self, Fault, secret_file, uris};
+use crate::turn::auth::Caps;
 use crate::wire::integrity;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `turnpike credentials`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  turnpike credentials --user alice --ttl 8h -c /etc/turnpike.toml")]
+#[command(after_help = "Example:\n  turnpike credentials --user alice --ttl 8h -c /etc/turnpike.toml\n  \
+                        turnpike credentials --user guest --allocations 2 --bytes 1000000000 -c /etc/turnpike.toml")]
 pub struct Options {
     /// Whom it is for; becomes part of the user name
     #[arg(long, value_name = "ID")]
@@ -18,6 +20,15 @@ pub struct Options {
     /// How long it is good: 10m, 1h30m or seconds
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pub ttl: Seconds,
+    /// Allocations its user may hold at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub allocations: Option<u32>,
+    /// Bytes a second of each of its allocations, each way
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub bytes_per_second: Option<u64>,
+    /// Bytes it may relay in all, both ways together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub bytes: Option<u64>,
     /// Mint with the first secret of this file in place of the configured one
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
@@ -28,7 +39,7 @@ pub struct Options {
 
 /// A credential as a client is given it.
 pub struct Credential {
-    /// `EXPIRY:ID`.
+    /// `EXPIRY:ID`, with the caps behind the expiry.
     pub username: String,
     /// The password.
     pub password: String,
@@ -56,7 +67,9 @@ pub fn credentials(options: &Options) -> Result<(), Failure> {
             .hint("add secrets = [\"…\"] under [auth], or name a file with --secret-file")
             .into());
     };
-    let credential = mint(secret, &options.user, options.ttl, loaded.file.auth.separator.0)?;
+    let caps =
+        Caps { allocations: options.allocations, bytes_per_second: options.bytes_per_second, bytes: options.bytes };
+    let credential = mint(secret, &options.user, caps, options.ttl, loaded.file.auth.separator.0)?;
     let listeners = loaded.listeners(&host)?;
     let uris = uris::uris(&listeners, &loaded.file.relay.external, &loaded.realm(&host));
     print(&format!("{:#}\n", uris::ice_servers(&uris, &credential.username, &credential.password)));
@@ -64,7 +77,11 @@ pub fn credentials(options: &Options) -> Result<(), Failure> {
 }
 
 /// Makes a credential for `id` that expires `ttl` from now.
-pub fn mint(secret: &Secret, id: &str, ttl: Seconds, separator: char) -> Result<Credential, Failure> {
+pub fn mint(secret: &Secret, id: &str, caps: Caps, ttl: Seconds, separator: char) -> Result<Credential, Failure> {
+    if !caps.is_none() && separator == '+' {
+        let what = "caps can not be given while auth.separator is \"+\": choose another one";
+        return Err(Failure::Other(what.into()));
+    }
     if ttl.0 == 0 {
         return Err(Failure::Other("--ttl is at least one second".into()));
     }
@@ -72,7 +89,7 @@ pub fn mint(secret: &Secret, id: &str, ttl: Seconds, separator: char) -> Result<
         return Err(Failure::Other("--user is a name on one line".into()));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let username = format!("{}{separator}{id}", now + ttl.0);
+    let username = format!("{}{caps}{separator}{id}", now + ttl.0);
     if username.len() > USER_NAME_LEN_MAX {
         return Err(Failure::Other(format!(
             "--user is too long: with the expiry it has {} bytes, \

@@ -12,7 +12,9 @@ use crate::config::secret::{Password, Secret, UserName};
 use crate::config::value::{Format, Level, Seconds};
 use crate::config::web::HttpAddress;
 use crate::config::{Host, Identity, Loaded, uris};
+use crate::engine::Inheritance;
 use crate::http::{Bind, Part};
+use crate::turn::auth::Caps;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt::Write;
@@ -56,7 +58,7 @@ pub struct Options {
 
 /// Serves until Ctrl-C.
 pub fn dev(options: &Options) -> Result<(), Failure> {
-    log::start(options.log_level, Format::Text);
+    let _log = log::start(options.log_level, Format::Text);
     // Read here, not by the command line's parser, whose errors repeat what was typed.
     let secret = match &options.secret {
         Some(secret) => secret.parse().map_err(|what| Failure::Other(format!("--secret: {what}")))?,
@@ -72,7 +74,7 @@ pub fn dev(options: &Options) -> Result<(), Failure> {
         Some(web) => https_everywhere(options, &host, web)?,
         None => Vec::new(),
     };
-    let service = Service::start(plan, more, true).map_err(|error| match error {
+    let service = Service::start(plan, more, true, Inheritance::default()).map_err(|error| match error {
         Unstarted::Relay(error) => unstarted(options, &host, &error),
         Unstarted::Plane(error) => {
             plane_failure(&error, "choose another with --http ADDR; port 0 lets the kernel choose")
@@ -80,7 +82,7 @@ pub fn dev(options: &Options) -> Result<(), Failure> {
     })?;
     let credential = match user {
         Some((name, password)) => Credential { username: name.to_string(), password: password.as_str().to_owned() },
-        None => mint(&secret, "dev", CREDENTIAL_TTL, ':')?,
+        None => mint(&secret, "dev", Caps::default(), CREDENTIAL_TTL, ':')?,
     };
     print(&ready(&service, &host, &credential));
     service.serve(|_| Err("`turnpike dev` has no configuration file: restart it with other options".into()));
@@ -94,7 +96,8 @@ fn user(text: &str) -> Result<(UserName, Password), String> {
 
 /// The configuration these options stand for.
 fn file(options: &Options, secret: &Secret, user: Option<&(UserName, Password)>) -> Result<File, Failure> {
-    let mut file = File { workers: options.workers, ..File::default() };
+    // Nobody's calls are kept up for a server that was tried out.
+    let mut file = File { workers: options.workers, drain_timeout: Seconds(0), ..File::default() };
     let endpoints = match options.listen {
         Some(ip) => vec![Endpoint(SocketAddr::new(ip, options.port))],
         None => every_address(options.port),

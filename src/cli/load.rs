@@ -7,25 +7,19 @@ use crate::load::client::Account;
 use crate::load::link::Transport;
 use crate::load::pace::Pace;
 use crate::load::sources::Network;
+use crate::load::trust;
 use crate::load::uri::{Scheme, Uri};
 use crate::load::{self, Config, Gso, Mode, Progress, Via};
 use crate::wire::integrity;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::ServerName;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// Where distributions keep the certificates that everybody trusts.
-const TRUSTED: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// How much longer than the load a minted credential is good, in seconds.
 const CREDENTIAL_SPARE_S: u64 = 3600;
 
@@ -223,63 +217,6 @@ fn transport(options: &Options) -> Result<Transport, String> {
     }
     let name = ServerName::try_from(options.uri.host.clone())
         .map_err(|_| format!("{} is no name that a certificate can have", options.uri.host))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS: {error}"))?;
-    let config = if options.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth()
-    } else {
-        builder.with_root_certificates(roots(options.ca.as_deref())?).with_no_client_auth()
-    };
-    Ok(Transport::Tls(Arc::new(config), name))
-}
-
-fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
-    let system = || TRUSTED.iter().map(Path::new).find(|path| path.exists());
-    let path = file.or_else(system).ok_or("this system's trusted certificates are not found: name them with --ca")?;
-    let failed = |error| format!("{} can not be read: {error}", path.display());
-    let certificates = CertificateDer::pem_file_iter(path).map_err(failed)?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates.collect::<Result<Vec<_>, _>>().map_err(failed)?);
-    if roots.is_empty() { Err(format!("{} has no certificate", path.display())) } else { Ok(roots) }
-}
-
-/// Takes any certificate whose key the server has.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    let config = if options.insecure { trust::anybody() } else { trust::only(trust::roots(options.ca.as_deref())?) };
+    Ok(Transport::Tls(config?, name))
 }

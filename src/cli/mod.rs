@@ -2,17 +2,27 @@
 //!
 //! A command returns a [`Failure`] instead of ending the program; only `main` exits.
 
+mod access;
 pub mod admin;
 pub mod check;
+pub mod completions;
 pub mod coturn;
 pub mod credentials;
 pub mod dev;
+mod drain;
+pub mod explain;
 pub mod import;
 pub mod load;
 mod log;
+pub mod man;
+pub mod probe;
+mod revocations;
+pub mod revoke;
 pub mod run;
 mod serve;
+mod service;
 mod signals;
+pub mod top;
 mod watch;
 
 use crate::config::{self, Fault, Host, Inputs, Loaded};
@@ -49,8 +59,12 @@ pub enum Command {
     Import(import::Options),
     /// Serve as coturn's turnserver would with these options
     Coturn(coturn::Options),
+    /// Say which rule decides about a peer, a credential or a client, and what would change it
+    Explain(explain::Options),
     /// Mint a time-limited credential and print it as an iceServers JSON
     Credentials(credentials::Options),
+    /// Try STUN and TURN servers as their clients do, and say what works and why not
+    Probe(probe::Options),
     /// Make relay load for a server and report what came through
     Load(load::Options),
     /// Print what the running server does
@@ -59,10 +73,18 @@ pub enum Command {
     Sessions(admin::Sessions),
     /// End a session of the running server
     Kick(admin::Kick),
+    /// Refuse a user of the running server from now on and end its sessions
+    Revoke(revoke::Options),
     /// Have the running server take no new allocations and end with the last one
     Drain(admin::Drain),
     /// Have the running server read its configuration again
     Reload(admin::Reload),
+    /// Show the running server live
+    Top(top::Options),
+    /// Print what a shell needs to complete turnpike's command line
+    Completions(completions::Options),
+    /// Print the manual page, or write all of them into a directory
+    Man(man::Options),
 }
 
 /// Where the configuration is; the same for every command that reads one.

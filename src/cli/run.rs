@@ -1,7 +1,7 @@
 //! `turnpike run`: the daemon.
 
 use super::serve::{Outcome, Service, Unstarted, plane_failure};
-use super::{Configuration, Failure, host, log};
+use super::{Configuration, Failure, host, log, service};
 use crate::config::{Changes, Host, Loaded};
 use crate::engine::Listen;
 use crate::http::Part;
@@ -17,10 +17,11 @@ pub struct Options {
     pub configuration: Configuration,
 }
 
-/// Serves until TERM, INT, or the end of a drain.
+/// Serves until INT or the end of a drain, such as TERM begins.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    let passed = service::passed()?;
     let loaded = options.configuration.load()?;
-    log::start(loaded.file.log.level, loaded.file.log.format);
+    let _log = log::start(loaded.file.log.level, loaded.file.log.format);
     let host = host()?;
     let plan = loaded.plan(&host)?;
     for warning in &plan.warnings {
@@ -28,7 +29,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     let (realm, workers, ports) = (plan.realm.clone(), plan.engine.workers, plan.engine.relay.ports.clone());
     let mut changes = Changes::since(&loaded);
-    let service = Service::start(plan, Vec::new(), false).map_err(|error| match error {
+    let (inheritance, store) = passed.adopt(&plan.engine.listen, plan.engine.workers)?;
+    let mut service = Service::start(plan, Vec::new(), false, inheritance).map_err(|error| match error {
         Unstarted::Relay(error) => unstarted(&loaded, &host, &error),
         Unstarted::Plane(error) => {
             plane_failure(&error, "change listen or admin_listen under [http], \"\" turns one off")
@@ -46,7 +48,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         admin = %plane_listing(service.plane(), Part::Admin),
         "serving"
     );
-    service.serve(|service| reload(service, options, &realm, &mut changes));
+    store.keep(service.take_kept());
+    service::ready(&format!("serving: {}", listing(service.listening())));
+    service.serve(|service| service::reloading(|| reload(service, options, &realm, &mut changes)));
     Ok(())
 }
 

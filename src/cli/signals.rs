@@ -1,7 +1,7 @@
-//! The operator's signals: TERM and INT stop, a second one exits at once, HUP reloads, USR1
-//! drains.
+//! The operator's signals: TERM drains and ends, a second one or INT ends now, HUP reloads, USR1
+//! drains. One more while the server ends, and it is gone at once.
 
-use super::serve::Wish;
+use super::serve::{Draining, Wish};
 use crossbeam_channel::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
@@ -24,13 +24,18 @@ impl Signals {
         }
         let mut signals = Iterator::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let hear = move || {
+            let mut terminating = false;
             for signal in signals.forever() {
                 let wish = match signal {
+                    SIGTERM if !terminating => {
+                        terminating = true;
+                        Wish::Terminate
+                    }
                     SIGTERM | SIGINT => {
                         stopping.store(true, Ordering::SeqCst);
-                        Wish::Stop(if signal == SIGTERM { "TERM" } else { "INT" })
+                        Wish::Stop(if signal == SIGTERM { "TERM twice" } else { "INT" })
                     }
-                    SIGUSR1 => Wish::Drain(true, None),
+                    SIGUSR1 => Wish::Drain(Some(Draining::default()), None),
                     _ => Wish::Reload(None),
                 };
                 if wishes.send(wish).is_err() {

@@ -27,6 +27,11 @@ impl Watch {
         self.files.is_empty()
     }
 
+    /// Whether something is not as it was when it was looked at.
+    pub fn is_stale(&self) -> bool {
+        self.files.iter().map(stamp).ne(self.seen.iter().copied())
+    }
+
     /// Looks again. True when something has changed since the last time it was true, and not
     /// since the last look: who writes two files, or one slowly, has come to an end.
     pub fn look(&mut self) -> bool {
@@ -55,8 +60,9 @@ mod tests {
         let [cert, key] = ["cert", "key"].map(|name| folder.join(name));
         std::fs::write(&cert, "1").unwrap();
         let mut watch = Watch::new(vec![cert.clone(), key.clone()]);
-        assert!(!watch.look());
+        assert!(!watch.look() && !watch.is_stale());
         std::fs::write(&key, "2").unwrap();
+        assert!(watch.is_stale());
         assert!(!watch.look(), "it may go on");
         std::fs::write(&cert, "33").unwrap();
         assert!(!watch.look(), "it goes on");

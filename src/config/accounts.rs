@@ -95,7 +95,7 @@ fn concealed(document: &Document, span: Range<usize>, what: String) -> Fault {
     document.fault(span, what)
 }
 
-fn named_by(key: &str, origins: &Origins, fault: Fault) -> Fault {
+pub(super) fn named_by(key: &str, origins: &Origins, fault: Fault) -> Fault {
     fault.hint(format!("it is named by {key} ({})", origins.of(key)))
 }
 

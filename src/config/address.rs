@@ -1,6 +1,7 @@
 //! Addresses as a configuration writes them. An error names the form that is meant.
 
 use super::value::written_as_text;
+use super::web::HostName;
 use crate::turn::policy::{Cidr, CidrError};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -11,6 +12,7 @@ written_as_text! {
     RelayAddress: "an IP address in quotes";
     Network: "a network like \"10.0.0.0/8\"";
     External: "\"PUBLIC\" or \"PUBLIC/PRIVATE\" addresses";
+    AlternateServer: "an address and port like \"203.0.113.9:3478\", or \"NAME=ADDRESS:PORT\"";
 }
 
 /// An address and port to listen on; port 0 lets the kernel choose.
@@ -127,6 +129,41 @@ impl fmt::Display for External {
     }
 }
 
+/// Another server for clients to go to, with the name that its certificate is for, if it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlternateServer {
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// Its name, for clients that come by TLS.
+    pub domain: Option<Box<str>>,
+}
+
+impl FromStr for AlternateServer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (domain, place) = match text.split_once('=') {
+            Some((name, place)) => (Some(name.trim().parse::<HostName>()?.0.into_boxed_str()), place.trim()),
+            None => (None, text.trim()),
+        };
+        let Endpoint(addr) = place.parse()?;
+        if addr.port() == 0 {
+            return Err(format!("`{place}` has no port that a client could go to: ports are 1 to 65535"));
+        }
+        unicast(&addr.ip().to_string())?;
+        Ok(AlternateServer { addr, domain })
+    }
+}
+
+impl fmt::Display for AlternateServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.domain {
+            Some(domain) => write!(f, "{domain}={}", self.addr),
+            None => self.addr.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +194,23 @@ mod tests {
         assert!(refusal::<Network>("::/129").contains("longer than the address"));
         for text in ["", "/", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "10.0.0.0/8/8", "10.0.0.0-10.0.0.9", "*"] {
             assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_alternate_server_is_one_place_and_may_have_a_name() {
+        let plain: AlternateServer = "203.0.113.9:3478".parse().unwrap();
+        assert_eq!((plain.domain.as_deref(), plain.to_string().as_str()), (None, "203.0.113.9:3478"));
+        let named: AlternateServer = "Turn2.example.org=[2001:db8::9]:5349".parse().unwrap();
+        assert_eq!(named.addr, "[2001:db8::9]:5349".parse().unwrap());
+        assert_eq!(named.to_string(), "turn2.example.org=[2001:db8::9]:5349");
+        assert!(refusal::<AlternateServer>("203.0.113.9").contains("write \"203.0.113.9:3478\""));
+        assert!(refusal::<AlternateServer>("203.0.113.9:0").contains("ports are 1 to 65535"));
+        assert!(refusal::<AlternateServer>("0.0.0.0:3478").contains("not the address of one host"));
+        assert!(refusal::<AlternateServer>("turn2.example.org:3478").contains("not an address and port"));
+        assert!(refusal::<AlternateServer>("a b=203.0.113.9:3478").contains("not a host name"));
+        for text in ["", "=", "=203.0.113.9:3478", "a=", "a=b=203.0.113.9:3478", "[ff02::1]:3478"] {
+            assert!(text.parse::<AlternateServer>().is_err(), "{text}");
         }
     }
 

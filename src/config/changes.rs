@@ -9,7 +9,8 @@ use std::path::PathBuf;
 /// Keys whose new values a running server takes; those that end with a dot are tables.
 #[rustfmt::skip]
 const LIVE: &[&str] = &[
-    "auth.", "limits.", "tls.", "rooms.", "metrics.", "log.level",
+    "drain_timeout", "alternate_servers",
+    "auth.", "limits.", "tls.", "rooms.", "metrics.", "log.level", "log.allocations", "log.permissions",
     "relay.allow_peers", "relay.deny_peers", "relay.allow_loopback_peers", "relay.wide_channels",
     "http.admin_token_file", "http.api_keys", "http.cors_origins", "http.trusted_proxies", "http.public_url",
     "http.allowed_hosts", "http.username_required", "http.credentials_ttl", "http.uris",

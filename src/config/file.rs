@@ -2,7 +2,7 @@
 //!
 //! What a key means for the floors is decided by the parent module; here a value is only read.
 
-use super::address::{Endpoint, External, Network, RelayAddress};
+use super::address::{AlternateServer, Endpoint, External, Network, RelayAddress};
 use super::secret::{Password, Secret, UserName};
 use super::value::{Format, Level, Micros, PortRange, Realm, Seconds, Separator, count};
 use super::web::{HostName, HttpAddress, IceServer, Origin, PublicUrl, TurnUri};
@@ -35,6 +35,10 @@ table! {
         /// Relay threads; 0: one per usable core.
         #[serde(deserialize_with = "count")]
         workers: usize = 0,
+        /// How long TERM waits for the last allocation; 0: not at all.
+        drain_timeout: Seconds = Seconds(60),
+        /// Where a draining server sends new clients.
+        alternate_servers: Vec<AlternateServer> = Vec::new(),
         /// The client side.
         listen: Listen = Listen::default(),
         /// The certificate.
@@ -135,6 +139,9 @@ table! {
         rfc8489: bool = true,
         /// Ask clients to hide their names (USERHASH); for static users only.
         username_anonymity: bool = false,
+        /// Who is revoked, one id a line; `auto`: in the state directory, if there is one; empty:
+        /// kept in memory only.
+        revocations_file: String = "auto".to_owned(),
         /// Let anyone allocate.
         anonymous: bool = false,
         /// The second switch `anonymous` needs.
@@ -246,5 +253,9 @@ table! {
         level: Level = Level::Info,
         /// In which form.
         format: Format = Format::Text,
+        /// A line at the end of each allocation.
+        allocations: bool = true,
+        /// A line for each permission and channel, to audit who reached whom.
+        permissions: bool = false,
     }
 }

@@ -15,6 +15,7 @@ mod host;
 mod layers;
 mod listeners;
 mod plane;
+pub mod revocations;
 pub mod secret;
 pub mod settings;
 mod tls;
@@ -31,19 +32,24 @@ pub use layers::{Inputs, Origins};
 pub use plane::{PlanePlan, default_socket, token_line};
 pub use tls::{ALPN, Identity};
 
+use crate::bus::LogChoice;
 use crate::engine::{self, WORKERS_MAX};
 use crate::turn::{self, nonce, policy};
 use crate::wire::channel::ChannelRange;
 use file::File;
 use secret::Secret;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use value::Seconds;
 
 /// Shortest lifetime of a nonce, in seconds: below it each request would need two tries.
 pub const NONCE_LIFETIME_MIN_S: u64 = 10;
+/// Most servers that a draining one sends its clients to.
+pub const ALTERNATES_MAX: usize = 64;
 
 /// A configuration that was read, and where each value of it was written.
 pub struct Loaded {
@@ -63,10 +69,23 @@ pub struct Plan {
     pub plane: PlanePlan,
     /// The certificate, if there is one.
     pub identity: Option<Identity>,
+    /// What a drain does.
+    pub drain: DrainPlan,
+    /// The file of those who are revoked, which was read; `None`: they are kept in memory.
+    pub revocations: Option<PathBuf>,
     /// Files whose contents are part of the configuration.
     pub files: Vec<PathBuf>,
     /// What an operator should know, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// What a drain does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainPlan {
+    /// How long TERM waits for the last allocation, in seconds.
+    pub timeout_s: u64,
+    /// Where new clients are sent.
+    pub alternates: Arc<[turn::Alternate]>,
 }
 
 /// Reads, checks and merges everything that configures the server.
@@ -107,6 +126,12 @@ impl Loaded {
         let tls = identity.as_ref().map(Identity::turn).transpose();
         let tls = tls.map_err(|error| self.origins.fault("tls.cert", format!("TLS can not be set up: {error}")))?;
         let accounts = Accounts::read(&self.file.auth, &self.origins)?;
+        let drain = self.drain(&listen)?;
+        let key = "auth.revocations_file";
+        let revocations = revocations::place(key, &self.file.auth.revocations_file, &self.origins)?;
+        if let Some(path) = &revocations {
+            revocations::read(path).map_err(|fault| accounts::named_by(key, &self.origins, fault))?;
+        }
         let engine = engine::Config {
             workers: self.workers(host)?,
             tls,
@@ -117,6 +142,7 @@ impl Loaded {
                 allocations_per_user: self.file.limits.allocations_per_user,
                 bytes_per_second_total: self.file.limits.bytes_per_second_total,
             },
+            log: LogChoice { allocations: self.file.log.allocations, permissions: self.file.log.permissions },
             turn: turn::Config {
                 auth: self.credentials(&realm, &accounts)?,
                 nonce: self.nonce(!accounts.secrets.is_empty())?,
@@ -134,7 +160,7 @@ impl Loaded {
         warnings.extend(warnings::warnings(self, host, &engine.listen, &accounts));
         let plane = self.plane(host, &realm, engine.workers, &accounts, identity.as_ref())?;
         let files = changes::named_files(self).map(|(_, path)| path).collect();
-        Ok(Plan { realm, engine, plane, identity, files, warnings })
+        Ok(Plan { realm, engine, plane, identity, drain, revocations, files, warnings })
     }
 
     /// The realm: as configured, else the host's name.
@@ -181,6 +207,31 @@ impl Loaded {
             workers if workers <= WORKERS_MAX => Ok(workers),
             _ => Err(self.origins.fault("workers", format!("there can be at most {WORKERS_MAX} workers"))),
         }
+    }
+
+    /// What a drain does. A server that clients are sent to is another one.
+    fn drain(&self, listen: &[engine::Listen]) -> Result<DrainPlan, Fault> {
+        let (key, servers) = ("alternate_servers", &self.file.alternate_servers);
+        if servers.len() > ALTERNATES_MAX {
+            let what = format!("there are more than {ALTERNATES_MAX} alternate servers");
+            return Err(self.origins.fault_in(key, ALTERNATES_MAX, what));
+        }
+        let is_public = |ip| self.file.relay.external.iter().any(|external| external.public == ip);
+        let is_self = |addr: SocketAddr| {
+            listen.iter().any(|own| own.addr == addr || own.addr.port() == addr.port() && is_public(addr.ip()))
+        };
+        if let Some(at) = servers.iter().position(|server| is_self(server.addr)) {
+            let what = format!("`{key}`: {} is this server itself", servers[at].addr);
+            return Err(self.origins.fault_in(key, at, what).hint("name other servers, or none"));
+        }
+        let alternate = |server: &address::AlternateServer| turn::Alternate {
+            addr: server.addr,
+            domain: server.domain.clone(),
+        };
+        Ok(DrainPlan {
+            timeout_s: self.file.drain_timeout.0,
+            alternates: servers.iter().map(alternate).collect(),
+        })
     }
 
     fn relay(&self) -> engine::RelayConfig {

@@ -4,6 +4,7 @@
 //! at most; what steers goes to the workers at once. GET changes nothing.
 
 mod listing;
+mod revocations;
 pub mod shapes;
 pub mod views;
 
@@ -14,12 +15,13 @@ use super::sessions::{ask, collect};
 use super::{Routes, Shared, events};
 use crate::bus::{Command, Reply, SessionId};
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use shapes::{
-    Closed, Draining, KickQuery, ProblemShape, ReloadedShape, RoomShape, SessionDetail, Sessions, SessionsQuery,
+    Closed, DrainWanted, Draining, KickQuery, ProblemShape, ReloadedShape, RoomShape, SessionDetail, Sessions, SessionsQuery,
     SettingShape, Status,
 };
 use std::sync::Arc;
@@ -36,6 +38,8 @@ const LIMIT_DEFAULT: usize = 200;
 const LIMIT_MAX: usize = 1000;
 /// How long a worker may take to obey.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest drain that may be asked for, in seconds: a week.
+const DRAIN_TIMEOUT_MAX_S: u64 = 7 * 86_400;
 /// Sessions that are ended at a time: their commands must not crowd out others.
 const CLOSED_AT_A_TIME: usize = 128;
 
@@ -65,6 +69,8 @@ pub fn routes() -> Routes {
         .routes(routes!(list, close_all))
         .routes(routes!(detail, close))
         .routes(routes!(drain, resume))
+        .routes(routes!(revocations::list, revocations::revoke))
+        .routes(routes!(revocations::restore))
         .routes(routes!(reload))
         .routes(routes!(rooms))
         .routes(routes!(config))
@@ -199,20 +205,54 @@ async fn close_all(
     Ok(Json(Closed { closed, partial }))
 }
 
-/// Takes no new allocation from now on. Those there are go on.
-#[utoipa::path(post, path = "/api/v1/drain", tag = "steer", responses((status = 202, body = Draining)))]
-async fn drain(_: Admitted, State(shared): State<Arc<Shared>>) -> Result<(StatusCode, Json<Draining>), Problem> {
+/// Takes no new allocation from now on. Those there are go on, and the server ends with the last.
+#[utoipa::path(
+    post,
+    path = "/api/v1/drain",
+    tag = "steer",
+    request_body(content = Option<DrainWanted>, description = "Without a body there is no deadline."),
+    responses((status = 202, body = Draining), (status = 400, body = ProblemShape))
+)]
+async fn drain(
+    _: Admitted,
+    State(shared): State<Arc<Shared>>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Draining>), Problem> {
+    let wanted = match body.is_empty() {
+        true => DrainWanted::default(),
+        false => serde_json::from_slice(&body).map_err(|error| {
+            let detail = format!("the body is not {{\"timeout\": seconds}}: {error}");
+            Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+        })?,
+    };
+    if wanted.timeout.is_some_and(|timeout| !(1..=DRAIN_TIMEOUT_MAX_S).contains(&timeout)) {
+        let detail = format!("timeout is 1 to {DRAIN_TIMEOUT_MAX_S} seconds");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_timeout", detail));
+    }
     let drain = shared.control.drain.clone();
-    aside(move || drain(true)).await?;
-    Ok((StatusCode::ACCEPTED, Json(Draining { draining: true })))
+    aside(move || drain(wanted.timeout)).await?;
+    Ok((StatusCode::ACCEPTED, Json(views::draining(&shared))))
 }
 
 /// Takes new allocations again.
-#[utoipa::path(delete, path = "/api/v1/drain", tag = "steer", responses((status = 200, body = Draining)))]
+#[utoipa::path(
+    delete,
+    path = "/api/v1/drain",
+    tag = "steer",
+    responses(
+        (status = 200, body = Draining),
+        (status = 409, body = ProblemShape, description = "The server was told to end by a signal."),
+    )
+)]
 async fn resume(_: Admitted, State(shared): State<Arc<Shared>>) -> Answer<Draining> {
-    let drain = shared.control.drain.clone();
-    aside(move || drain(false)).await?;
-    Ok(Json(Draining { draining: false }))
+    let resume = shared.control.resume.clone();
+    match aside(move || resume()).await? {
+        true => Ok(Json(views::draining(&shared))),
+        false => {
+            let detail = "the server was told to end by a signal (TERM): that can not be taken back";
+            Err(Problem::new(StatusCode::CONFLICT, "terminating", detail))
+        }
+    }
 }
 
 /// Reads the configuration again and puts it in force. A faulty one changes nothing.

@@ -8,6 +8,7 @@ use super::guard::{self, Caller, Problem, Refused};
 use super::lockout::{Lockouts, PerMinute};
 use super::token::{Grant, NoGrant};
 use super::{Live, Mint, Routes, Shared};
+use crate::turn::auth::Caps;
 use axum::extract::{Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
 use axum::http::{Method, StatusCode, Uri};
@@ -28,6 +29,10 @@ pub const PER_USER_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 pub const PER_SOURCE_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// Bytes of a user id.
 pub const USER_LEN_MAX: usize = 128;
+/// Most allocations that a credential can be capped at.
+const ALLOCATIONS_CAP_MAX: u32 = 1_000_000;
+/// Most bytes, and bytes a second: what a number of JavaScript can hold.
+const BYTES_CAP_MAX: u64 = (1 << 53) - 1;
 /// How long the credentials of a self-test are good, in seconds.
 const TEST_TTL_S: u64 = 600;
 /// How long a page may ask for credentials without joining again, in seconds.
@@ -121,7 +126,7 @@ async fn turn(
         let said = json!({ "error": "AppError", "message": "Must provide username." });
         return Ok(answer(said));
     }
-    let credential = issue(&shared, &live, &caller, &right, user.as_deref(), asked.ttl_s)?;
+    let credential = issue(&shared, &live, &caller, &right, Ask::of(user.as_deref(), asked.ttl_s))?;
     Ok(answer(json!({
         "username": credential.username,
         "password": credential.password,
@@ -147,7 +152,7 @@ async fn ice_config(
         Right::Room(room) => Some(room_user(room)),
         Right::Key(_) | Right::Open => asked.username,
     };
-    let credential = issue(&shared, &live, &caller, &right, user.as_deref(), asked.ttl_s)?;
+    let credential = issue(&shared, &live, &caller, &right, Ask::of(user.as_deref(), asked.ttl_s))?;
     Ok(answer(json!({
         "lifetimeDuration": format!("{}s", credential.ttl_s),
         "iceServers": ice_servers(&live, &credential),
@@ -164,6 +169,29 @@ async fn ice_config_options() -> Response {
 struct Wanted {
     user: String,
     ttl: Option<u64>,
+    allocations: Option<u64>,
+    bytes_per_second: Option<u64>,
+    bytes: Option<u64>,
+}
+
+impl Wanted {
+    /// What the credential may use. A name that holds caps can not be split at a `+`.
+    fn caps(&self, live: &Live) -> Result<Caps, Problem> {
+        let in_range = |name: &str, cap: Option<u64>, max: u64| match cap {
+            Some(cap) if !(1..=max).contains(&cap) => Err(bad(format!("{name} is 1 to {max}, or left out"))),
+            cap => Ok(cap),
+        };
+        let allocations = in_range("allocations", self.allocations, ALLOCATIONS_CAP_MAX.into())?;
+        let caps = Caps {
+            allocations: allocations.and_then(|cap| u32::try_from(cap).ok()),
+            bytes_per_second: in_range("bytes_per_second", self.bytes_per_second, BYTES_CAP_MAX)?,
+            bytes: in_range("bytes", self.bytes, BYTES_CAP_MAX)?,
+        };
+        match caps.is_none() || live.mint.as_ref().is_none_or(|mint| mint.separator != '+') {
+            true => Ok(caps),
+            false => Err(bad("caps can not be given while auth.separator is \"+\": choose another one")),
+        }
+    }
 }
 
 /// `/v1/credentials`: for the backends of applications.
@@ -183,12 +211,23 @@ async fn own(
     let body = body(request).await?;
     let wanted: Wanted = serde_json::from_slice(&body)
         .map_err(|error| bad(format!("the body is not {{\"user\": \"…\", \"ttl\": seconds}}: {error}")))?;
-    let credential = issue(&shared, &live, &caller, &right, Some(&wanted.user), wanted.ttl)?;
-    Ok(answer(json!({
+    let caps = wanted.caps(&live)?;
+    let ask = Ask { caps, ..Ask::of(Some(&wanted.user), wanted.ttl) };
+    let credential = issue(&shared, &live, &caller, &right, ask)?;
+    let mut said = json!({
         "iceServers": ice_servers(&live, &credential),
         "ttl": credential.ttl_s,
         "expires": credential.expires_unix_s,
-    })))
+    });
+    let given = [
+        ("allocations", caps.allocations.map(u64::from)),
+        ("bytes_per_second", caps.bytes_per_second),
+        ("bytes", caps.bytes),
+    ];
+    for (name, cap) in given.into_iter().filter_map(|(name, cap)| Some((name, cap?))) {
+        said[name] = cap.into();
+    }
+    Ok(answer(said))
 }
 
 /// `/v1/test`: every way to this server, and a credential to try them with.
@@ -201,7 +240,7 @@ async fn test(
     let asked = Asked::of_query(request.uri())?;
     let right = right(&shared, &live, &caller, request.headers(), asked.key.as_deref())?;
     let ttl_s = live.mint.as_ref().map_or(TEST_TTL_S, |mint| mint.ttl_max_s.min(TEST_TTL_S));
-    let credential = issue(&shared, &live, &caller, &right, Some(PAGE_USER), Some(ttl_s))?;
+    let credential = issue(&shared, &live, &caller, &right, Ask::of(Some(PAGE_USER), Some(ttl_s)))?;
     let servers: Vec<Value> = live.test_uris.iter().filter_map(|uri| server(uri)).collect();
     Ok(answer(json!({
         "servers": servers,
@@ -307,14 +346,30 @@ fn right(
     })
 }
 
+/// The credential that is asked for.
+struct Ask<'a> {
+    /// Whom it is for.
+    user: Option<&'a str>,
+    /// For how long, in seconds.
+    ttl_s: Option<u64>,
+    /// What it may use.
+    caps: Caps,
+}
+
+impl<'a> Ask<'a> {
+    /// One without caps.
+    fn of(user: Option<&'a str>, ttl_s: Option<u64>) -> Self {
+        Ask { user, ttl_s, caps: Caps::default() }
+    }
+}
+
 /// Makes a credential, if it is not one too many, and leaves a line about it.
 fn issue(
     shared: &Shared,
     live: &Live,
     caller: &Caller,
     right: &Right,
-    user: Option<&str>,
-    ttl_s: Option<u64>,
+    Ask { user, ttl_s, caps }: Ask<'_>,
 ) -> Result<Credential, Problem> {
     let Some(mint) = &live.mint else {
         let detail = "this server makes no credentials: set auth.secrets";
@@ -327,6 +382,9 @@ fn issue(
     if user.is_some_and(|user| !is_id(user)) {
         return Err(bad(format!("a user id is 1 to {USER_LEN_MAX} of A-Z a-z 0-9 . _ @ -")));
     }
+    if user.is_some_and(|user| shared.control.revocations.is_revoked(user)) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "revoked", "this user is revoked: no credential is given"));
+    }
     let ttl_s = ttl_s.unwrap_or(mint.ttl_s);
     if ttl_s == 0 || ttl_s > mint.ttl_max_s {
         return Err(bad(format!("ttl is 1 to {} seconds (auth.max_ttl)", mint.ttl_max_s)));
@@ -337,23 +395,24 @@ fn issue(
         (Right::Room(_) | Right::Open, _) => Ok(()),
     };
     taken.map_err(|wait| Problem::too_many(wait, "too many credentials were asked for; wait a little"))?;
-    let credential = mint.issue(user, ttl_s, now_unix_s());
+    let credential = mint.issue(user, caps, ttl_s, now_unix_s());
     tracing::info!(
         user = user.unwrap_or_default(),
         client = caller.ip.map(tracing::field::display),
         ttl_s,
+        caps = (!caps.is_none()).then(|| tracing::field::display(caps)),
         "gave a credential"
     );
     Ok(credential)
 }
 
 impl Mint {
-    /// `EXPIRY:USER`, or `EXPIRY` alone, and its password.
-    fn issue(&self, user: Option<&str>, ttl_s: u64, unix_s: u64) -> Credential {
+    /// `EXPIRY:USER`, or `EXPIRY` alone, with the caps behind the expiry; and its password.
+    fn issue(&self, user: Option<&str>, caps: Caps, ttl_s: u64, unix_s: u64) -> Credential {
         let expires_unix_s = unix_s.saturating_add(ttl_s);
         let username = match user {
-            Some(user) => format!("{expires_unix_s}{}{user}", self.separator),
-            None => expires_unix_s.to_string(),
+            Some(user) => format!("{expires_unix_s}{caps}{}{user}", self.separator),
+            None => format!("{expires_unix_s}{caps}"),
         };
         let password = self.secret.password(username.as_bytes()).iter().map(|b| char::from(*b)).collect();
         Credential { username, password, ttl_s, expires_unix_s }

@@ -74,9 +74,9 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Result<Good, Problem> {
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Good, Problem> {
-    match (shared.control.is_draining)() {
-        false => Ok(good("ready")),
-        true => {
+    match (shared.control.draining)() {
+        None => Ok(good("ready")),
+        Some(_) => {
             let detail = "the server drains: it takes no new allocation";
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail))
         }

@@ -83,7 +83,7 @@ fn server(out: &mut Exposition, shared: &Shared, live: &Live) {
     let version = env!("CARGO_PKG_VERSION");
     out.gauges("turnpike_build_info", "Always 1; the version is a label.").add(&[("version", version)], 1.0);
     out.gauge("turnpike_workers", "Relay threads.", shared.workers.stats.len() as f64);
-    let draining = f64::from(u8::from((shared.control.is_draining)()));
+    let draining = f64::from(u8::from((shared.control.draining)().is_some()));
     out.gauge("turnpike_draining", "1 while no new allocation is taken, else 0.", draining);
     // Without a certificate there is no series: a time of 0 would look like one that has expired.
     let mut expiry =
@@ -178,6 +178,11 @@ fn requests(out: &mut Exposition, totals: &Totals<'_>) {
 }
 
 fn plane(out: &mut Exposition, shared: &Shared) {
+    out.counter(
+        "turnpike_log_lines_lost_total",
+        "Lines of the log that nobody read in time.",
+        (shared.control.log_lines_lost)(),
+    );
     let rooms = shared.signalling.counts();
     out.gauge("turnpike_rooms", "Rooms with someone in them.", rooms.rooms as f64);
     out.gauge("turnpike_room_clients", "Clients in rooms.", rooms.clients as f64);

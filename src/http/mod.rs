@@ -21,6 +21,7 @@ mod metrics;
 mod notices;
 mod pages;
 mod public;
+pub mod revocations;
 mod server;
 mod sessions;
 mod signalling;
@@ -80,10 +81,27 @@ pub struct Control {
     /// Reads the configuration again and puts it in force. Called on a thread that may wait.
     /// An error is text for the operator, and then nothing has changed.
     pub reload: Arc<dyn Fn() -> Result<Reloaded, String> + Send + Sync>,
-    /// Stops taking new allocations, or takes them again. Called on a thread that may wait.
-    pub drain: Arc<dyn Fn(bool) + Send + Sync>,
-    /// Whether the process drains now.
-    pub is_draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Takes no new allocation, and ends with the last one or after so many seconds. Called on a
+    /// thread that may wait.
+    pub drain: Arc<dyn Fn(Option<u64>) + Send + Sync>,
+    /// Takes new allocations again; false when the process was told to end. Called on a thread
+    /// that may wait.
+    pub resume: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The drain under way, if there is one. Never waits.
+    pub draining: Arc<dyn Fn() -> Option<Drain> + Send + Sync>,
+    /// Keeps who is revoked.
+    pub revocations: Arc<dyn revocations::Revocations>,
+    /// Lines of the log that nobody read in time. Never waits.
+    pub log_lines_lost: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// A drain under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Seconds until the process ends whatever is left; `None`: it waits for the last allocation.
+    pub left_s: Option<u64>,
+    /// The process was told to end, and the drain can not be taken back.
+    pub is_final: bool,
 }
 
 /// What a reload did.

@@ -18,6 +18,9 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// Notices that are kept, and told at a time: of more than these the oldest are passed over.
 pub const KEPT: usize = 256;
 
+/// The rule by which a draining server refuses, and the word for it.
+const DRAINING: &str = "draining";
+
 /// What a notice is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -115,6 +118,8 @@ fn end_in_words(reason: EndReason, traffic: &Traffic, age_ms: u64) -> String {
         EndReason::Deleted => "deleted by the client",
         EndReason::Disconnected => "client disconnected",
         EndReason::Closed => "closed by the server",
+        EndReason::Revoked => "its user was revoked",
+        EndReason::Quota => "the bytes of its credential are used up",
     };
     let (to_peers, to_client) = (bytes_in_words(traffic.to_peer_bytes), bytes_in_words(traffic.to_client_bytes));
     format!("ended: {what} after {}, {to_peers} to peers, {to_client} to the client", time_in_words(age_ms / 1000))
@@ -126,6 +131,8 @@ fn refusal_in_words(answer: Answer) -> String {
         (_, Some(Refused::Password)) => "wrong password".into(),
         (_, Some(Refused::Expired(ago_s))) => format!("credential expired {} ago", time_in_words(ago_s)),
         (_, Some(Refused::TooFar)) => "expiry too far ahead".into(),
+        (_, Some(Refused::Revoked)) => "user revoked".into(),
+        (300, None) => "sent to another server, draining".into(),
         (400, None) => "malformed request".into(),
         (401, None) => "no credential".into(),
         (403, None) if answer.method == Method::ALLOCATE => "client denied by policy".into(),
@@ -139,10 +146,15 @@ fn refusal_in_words(answer: Answer) -> String {
         (442, None) => "transport to peers not supported".into(),
         (443, None) => "the peer is of another family than the relayed address".into(),
         (486, None) => "quota reached".into(),
+        (508, None) if answer.rule == Some(DRAINING) => DRAINING.into(),
+        (508, None) if answer.rule.is_some() => "a limit reached".into(),
         (508, None) => "no port left, or a limit reached, or draining".into(),
         (_, None) => "refused".to_owned(),
     };
-    format!("{}: {why} ({})", answer.code, method_name(answer.method))
+    let denied = answer.denied.map(|denial| denial.to_string());
+    let rule = denied.or_else(|| answer.rule.filter(|rule| *rule != DRAINING).map(str::to_owned));
+    let rule = rule.map(|rule| format!(" [{rule}]")).unwrap_or_default();
+    format!("{}: {why}{rule} ({})", answer.code, method_name(answer.method))
 }
 
 /// `12 s`, `10 m 3 s`, `2 h 5 m`, `3 d 4 h`.
@@ -179,7 +191,7 @@ mod tests {
     use crate::turn::{AllocationId, ClientAddr, FiveTuple, Transport};
 
     fn refused(method: Method, code: u16, credential: Option<Refused>) -> String {
-        refusal_in_words(Answer { method, code, credential })
+        refusal_in_words(Answer { credential, ..Answer::new(method, code) })
     }
 
     #[test]
@@ -189,6 +201,13 @@ mod tests {
         assert_eq!(allocate(401, Some(Refused::Password)), "401: wrong password (allocate)");
         assert_eq!(allocate(401, Some(Refused::Unknown)), "401: unknown user (allocate)");
         assert_eq!(allocate(401, Some(Refused::TooFar)), "401: expiry too far ahead (allocate)");
+        assert_eq!(allocate(401, Some(Refused::Revoked)), "401: user revoked (allocate)");
+        assert_eq!(allocate(300, None), "300: sent to another server, draining (allocate)");
+        let ruled = |code, rule| refusal_in_words(Answer { rule: Some(rule), ..Answer::new(Method::ALLOCATE, code) });
+        assert_eq!(ruled(508, "draining"), "508: draining (allocate)");
+        assert_eq!(ruled(508, "relay.ports"), "508: a limit reached [relay.ports] (allocate)");
+        let limit = "limits.allocations_per_user";
+        assert_eq!(ruled(486, limit), "486: quota reached [limits.allocations_per_user] (allocate)");
         assert_eq!(allocate(486, None), "486: quota reached (allocate)");
         assert_eq!(allocate(437, None), "437: there is an allocation already (allocate)");
         assert_eq!(refused(Method::CREATE_PERMISSION, 403, None), "403: peer denied by policy (create_permission)");

@@ -10,9 +10,6 @@ use std::sync::Arc;
 pub const TRANSPORTS: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
 /// Every address family.
 pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-/// Every way to end.
-pub const END_REASONS: [EndReason; 4] =
-    [EndReason::Expired, EndReason::Deleted, EndReason::Disconnected, EndReason::Closed];
 
 /// Packets and application bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +63,7 @@ impl Totals<'_> {
 
     /// Each reason to end, and how many allocations ended for it.
     pub fn ended(&self) -> impl Iterator<Item = (EndReason, u64)> + '_ {
-        END_REASONS.into_iter().map(|reason| (reason, self.sum(|stats| stats.ended_total(reason))))
+        EndReason::ALL.into_iter().map(|reason| (reason, self.sum(|stats| stats.ended_total(reason))))
     }
 
     /// Each method and code (`success`, `401`, … `other`), and how often it was answered so.
@@ -122,9 +119,9 @@ mod tests {
             stats.opened(Transport::Tcp, Family::V6);
             stats.dropped(DropReason::NoChannel);
             stats.ended(EndReason::Closed);
-            stats.answered(Answer { method: Method::BINDING, code: 0, credential: None });
-            stats.answered(Answer { method: Method::ALLOCATE, code: 401, credential: None });
-            stats.answered(Answer { method: Method::ALLOCATE, code: 599, credential: None });
+            stats.answered(Answer::new(Method::BINDING, 0));
+            stats.answered(Answer::new(Method::ALLOCATE, 401));
+            stats.answered(Answer::new(Method::ALLOCATE, 599));
             stats.batches.observe(3);
         }
         workers[1].closed(Transport::Tcp, Family::V6);

@@ -5,7 +5,7 @@ use super::client::{Caller, Peer, pattern};
 use super::link::{Stream, Via};
 use super::ports::LOOPBACK;
 use super::server::Server;
-use crate::wire_client::{allocate, refresh};
+use crate::wire_client::{BOB, allocate, refresh};
 use rustls::version::TLS13;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -143,4 +143,146 @@ fn the_socket_is_private_and_needs_no_token_and_the_address_does() {
     assert!(complains(&socket_path, &["status"]).contains("no server answers at"));
     assert!(complains("ftp://x", &["status"]).contains("http://HOST:PORT"));
     std::fs::remove_file(token).expect("the token's file is there");
+}
+
+/// A list of revocations in a folder of its own.
+struct List(PathBuf);
+
+impl List {
+    fn new(name: &str) -> List {
+        let folder = std::env::temp_dir().join(format!("turnpike-revoked-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("the folder is made");
+        List(folder.join("list"))
+    }
+
+    fn setting(&self) -> String {
+        format!("auth.revocations_file={}", self.0.display())
+    }
+
+    fn folder(&self) -> &std::path::Path {
+        self.0.parent().expect("it is in a folder")
+    }
+
+    /// The ids in the file.
+    fn ids(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.0).expect("the file is there");
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.folder());
+    }
+}
+
+#[test]
+fn a_revoked_user_is_out_now_and_after_a_restart() {
+    let list = List::new("restart");
+    let (first, admin) = server(&["workers=2", &list.setting()]);
+    let udp = first.addr("udp", LOOPBACK[0]);
+    let mut callers: Vec<Caller> = (0..3).map(|_| Caller::allocated(Via::Udp, udp).0).collect();
+    let mut bob = Caller::as_user(BOB, Via::Udp, udp);
+    bob.allocate(allocate());
+    assert_eq!(says(&admin, &["revoke", "--list"]), "nobody is revoked\n");
+    let said = says(&admin, &["revoke", "alice"]);
+    assert_eq!(said, "alice is revoked: 3 sessions ended; kept across restarts\n");
+    for caller in &mut callers {
+        assert_eq!(caller.ask(refresh(600)).code(), 401);
+    }
+    assert_eq!(Caller::new(Via::Udp, udp).ask(allocate()).code(), 401);
+    assert_eq!(bob.code(refresh(600)), 0, "nobody else has noticed");
+    assert!(says(&admin, &["revoke", "alice"]).contains("0 sessions ended"), "once more changes nothing");
+    assert_eq!((says(&admin, &["revoke", "--list"]), list.ids()), ("alice\n".into(), vec!["alice".to_owned()]));
+    assert_eq!(list.0.metadata().expect("the file is there").permissions().mode() & 0o777, 0o600);
+    first.stop();
+
+    let (second, admin) = server(&[&list.setting()]);
+    let udp = second.addr("udp", LOOPBACK[0]);
+    assert_eq!(Caller::new(Via::Udp, udp).ask(allocate()).code(), 401);
+    assert_eq!(says(&admin, &["revoke", "--undo", "alice"]), "alice is not revoked any more\n");
+    assert!(complains(&admin, &["revoke", "--undo", "alice"]).contains("not revoked"));
+    Caller::allocated(Via::Udp, udp).0.end();
+    assert_eq!(list.ids(), Vec::<String>::new());
+    second.stop();
+}
+
+#[test]
+fn a_list_that_somebody_else_writes_is_read_and_a_faulty_one_is_left_alone() {
+    let list = List::new("edited");
+    let (server, admin) = server(&[&list.setting()]);
+    let udp = server.addr("udp", LOOPBACK[0]);
+    let mut bob = Caller::as_user(BOB, Via::Udp, udp);
+    bob.allocate(allocate());
+    std::fs::write(&list.0, "# by hand\nbob\n").expect("the file is written");
+    server.log_until("was read again");
+    assert_eq!(bob.ask(refresh(600)).code(), 401);
+    assert!(says(&admin, &["revoke", "alice"]).contains("kept across restarts"));
+    assert_eq!(list.ids(), ["alice", "bob"], "nothing is written over");
+
+    let faulty = format!("alice\n{}\n", "x".repeat(1000));
+    std::fs::write(&list.0, &faulty).expect("the file is written");
+    let refused = complains(&admin, &["revoke", "carol"]);
+    assert!(refused.contains("carol is revoked") && refused.contains("could not be written"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&list.0).expect("it is there"), faulty);
+    assert_eq!(says(&admin, &["revoke", "--list"]), "alice\nbob\ncarol\n", "it holds all the same");
+    let refused = complains(&admin, &["reload"]);
+    assert!(refused.contains("list:2:1") && refused.contains("auth.revocations_file"), "{refused}");
+    std::fs::write(&list.0, "alice\n").expect("the file is written");
+    server.log_until("was read again");
+    assert_eq!(list.ids(), ["alice", "bob", "carol"], "what could not be written is now");
+    server.signal("INT");
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_list_that_can_not_be_written_is_kept_in_memory_and_written_later() {
+    let list = List::new("unwritten");
+    let (server, admin) = server(&[&list.setting()]);
+    let (mut alice, _) = Caller::allocated(Via::Udp, server.addr("udp", LOOPBACK[0]));
+    std::fs::remove_dir_all(list.folder()).expect("the folder goes");
+    let refused = complains(&admin, &["revoke", "alice"]);
+    assert!(refused.contains("alice is revoked (sessions ended: 1)") && refused.contains("memory"), "{refused}");
+    assert_eq!(alice.ask(refresh(600)).code(), 401);
+    std::fs::create_dir_all(list.folder()).expect("the folder comes back");
+    server.log_until("is written again");
+    assert_eq!(list.ids(), ["alice"]);
+    server.signal("INT");
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn revocations_without_a_file_hold_until_the_end() {
+    let (server, admin) = server(&["auth.revocations_file="]);
+    let (mut alice, _) = Caller::allocated(Via::Tcp, server.addr("tcp", LOOPBACK[0]));
+    assert!(says(&admin, &["revoke", "alice"]).contains("1 session ended; kept in memory only"));
+    assert_eq!(alice.ask(refresh(600)).code(), 401);
+    assert!(says(&admin, &["revoke", "carol", "--format", "json"]).contains("\"kept\": \"memory\""));
+    server.write("turnpike.toml", "nonsense = 1\n");
+    complains(&admin, &["reload"]);
+    assert_eq!(says(&admin, &["revoke", "--list"]), "alice\ncarol\n", "a reload changes nothing");
+    server.signal("INT");
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_drain_of_an_idle_server_is_answered_before_it_ends() {
+    let (server, admin) = server(&[]);
+    assert_eq!(says(&admin, &["drain"]), "draining: no new allocations; the server ends with the last one\n");
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_drain_that_term_began_is_shown_and_not_taken_back() {
+    let (server, admin) = server(&["drain_timeout=1h"]);
+    let (mut alice, _) = Caller::allocated(Via::Udp, server.addr("udp", LOOPBACK[0]));
+    server.signal("TERM");
+    server.log_until("draining");
+    let status = says(&admin, &["status"]);
+    assert!(status.starts_with("state         draining, the server ends with the last one, or in "), "{status}");
+    assert!(complains(&admin, &["drain", "--cancel"]).contains("can not be taken back"));
+    assert!(says(&admin, &["drain"]).contains("or in "), "it goes on as it is");
+    assert_eq!(alice.code(refresh(600)), 0);
+    alice.end();
+    assert_eq!(server.wait().0.code(), Some(0));
 }

@@ -5,13 +5,13 @@ use super::certificate;
 use super::client::Caller;
 use super::link::Via;
 use super::ports::{LOOPBACK, Stretch};
-use crate::wire_client::{ALICE, BOB, REALM};
+use crate::wire_client::{ALICE, BOB, REALM, SECRET};
 use std::net::{IpAddr, SocketAddr};
 use turnpike::bus::Workers;
 use turnpike::engine::{self, Engine, External, Limits, Listen, Protocol, RelayConfig};
 use turnpike::stats::WorkerStats;
 use turnpike::turn;
-use turnpike::turn::auth::Credentials;
+use turnpike::turn::auth::{Credentials, Secret};
 use turnpike::turn::policy::PeerPolicy;
 
 /// Clients that are tried until each worker serves the number that is wanted.
@@ -45,6 +45,7 @@ impl Inside {
         for (name, password) in [ALICE, BOB] {
             auth.add_user(name, password);
         }
+        auth.secrets = vec![Secret::new(SECRET)];
         let ports = Stretch::next();
         let engine = engine::spawn(engine::Config {
             workers: wish.workers,
@@ -53,6 +54,7 @@ impl Inside {
             relay: RelayConfig { ports: ports.relay(), addresses: Vec::new(), external: wish.external },
             moderation_max: std::time::Duration::ZERO,
             limits: Limits::default(),
+            log: turnpike::bus::LogChoice::default(),
             turn: turn::Config {
                 realm: REALM.into(),
                 auth,
@@ -87,7 +89,7 @@ impl Inside {
 
     /// Puts another configuration in force.
     pub fn configure(&self, config: turn::Config) {
-        self.engine().configure(config, &Limits::default());
+        self.engine().configure(config, &Limits::default(), turnpike::bus::LogChoice::default());
     }
 
     /// The sum of a counter over the workers.

@@ -1,12 +1,13 @@
 //! How the daemon ends, and what it does not start over.
 
-use super::client::{Caller, Peer};
+use super::client::{Caller, Delivery, Peer};
 use super::link::{Stream, Via};
 use super::ports::LOOPBACK;
 use super::server::{Server, refused};
-use crate::wire_client::{Reply, binding};
+use crate::wire_client::{Reply, allocate, binding, refresh};
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use turnpike::wire::attribute;
 
 /// The most that ending may take; nothing has to be waited for.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -14,7 +15,8 @@ const PROMPT: Duration = Duration::from_secs(2);
 #[test]
 fn a_signal_ends_it_promptly_whoever_is_connected() {
     for signal in ["TERM", "INT"] {
-        let server = Server::start(&["workers=2"]);
+        // Nobody is waited for.
+        let server = Server::start(&["workers=2", "drain_timeout=0"]);
         let addr = |via: Via| server.addr(via.listener(), LOOPBACK[0]);
         let callers = Via::ALL.map(|via| Caller::allocated(via, addr(via)));
         let mut silent = Stream::plain(addr(Via::Tcp));
@@ -28,6 +30,121 @@ fn a_signal_ends_it_promptly_whoever_is_connected() {
         assert!(took < PROMPT, "{signal}: it took {took:?}");
         drop(callers);
     }
+}
+
+/// Where a server answers that can be asked.
+fn admin(server: &Server) -> SocketAddr {
+    server.told("admin").strip_prefix("http://").and_then(|addr| addr.parse().ok()).expect("an address")
+}
+
+/// The status of a path of the admin part.
+fn status(admin: SocketAddr, path: &str) -> u16 {
+    let mut stream = Stream::plain(admin);
+    stream.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
+    let answer = String::from_utf8(stream.read_to_end()).expect("it is text");
+    answer[9..12].parse().expect("a status")
+}
+
+/// The value of ALTERNATE-SERVER (RFC 8489 §14.15) for an IPv4 address.
+fn alternate_v4(addr: &str) -> Vec<u8> {
+    let addr: std::net::SocketAddrV4 = addr.parse().expect("an address and a port");
+    [&[0, 1][..], &addr.port().to_be_bytes(), &addr.ip().octets()].concat()
+}
+
+const ALTERNATES: &str = "alternate_servers=[\"turn2.example.org=203.0.113.9:3478\"]";
+
+#[test]
+fn term_keeps_the_calls_there_are_and_sends_new_clients_away() {
+    let server = Server::start(&["workers=2", "http.admin_listen=127.0.0.1:0", ALTERNATES]);
+    let (udp, admin) = (server.addr("udp", LOOPBACK[0]), admin(&server));
+    let (mut alice, relayed) = Caller::allocated(Via::Udp, udp);
+    let (mut tls, _) = Caller::allocated(Via::Tls13, server.addr("tls", LOOPBACK[0]));
+    let peer = Peer::new(LOOPBACK[0]);
+    alice.permit(&[peer.addr()]);
+    assert_eq!(status(admin, "/readyz"), 200);
+    server.signal("TERM");
+    let line = server.log_until("draining");
+    assert!(line.contains("\"allocations\":2") && line.contains("\"deadline\":\"60 s\""), "{line}");
+    assert_eq!((status(admin, "/readyz"), status(admin, "/healthz"), status(admin, "/metrics")), (503, 200, 200));
+
+    let reply = Caller::new(Via::Udp, udp).ask(allocate());
+    assert_eq!((reply.code(), reply.get(attribute::ALTERNATE_DOMAIN)), (300, None));
+    assert_eq!(reply.get(attribute::ALTERNATE_SERVER), Some(&alternate_v4("203.0.113.9:3478")[..]));
+    let reply = Caller::new(Via::Tls13, server.addr("tls", LOOPBACK[0])).ask(allocate());
+    assert_eq!((reply.code(), reply.get(attribute::ALTERNATE_DOMAIN)), (300, Some(&b"turn2.example.org"[..])));
+    let reply = Caller::new(Via::Udp, server.addr("udp", LOOPBACK[1])).ask(allocate());
+    assert_eq!(reply.code(), 508, "there is no other server of its family");
+
+    alice.send_to(peer.addr(), b"to the peer");
+    assert_eq!(peer.receive(), (b"to the peer".into(), relayed));
+    peer.send(relayed, b"to the client");
+    assert_eq!(alice.receive(), Delivery::Indication(peer.addr(), b"to the client".into()));
+    let lifetime_s = alice.succeed(refresh(600)).number(attribute::LIFETIME).expect("a lifetime");
+    assert!((1..=60).contains(&lifetime_s), "{lifetime_s}: not beyond the end of the server");
+    alice.end();
+    assert_eq!(tls.code(refresh(600)), 0);
+    tls.end();
+    server.log_until("\"reason\":\"drained\"");
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn term_without_a_call_ends_at_once() {
+    let server = Server::start(&["workers=2", "drain_timeout=1h"]);
+    Caller::allocated(Via::Udp, server.addr("udp", LOOPBACK[0])).0.end();
+    server.signal("TERM");
+    let (status, took) = server.wait();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < PROMPT, "it took {took:?}");
+}
+
+#[test]
+fn a_drain_ends_at_its_deadline_and_streams_end_cleanly() {
+    let server = Server::start(&["drain_timeout=1"]);
+    let allocated = |via: Via| Caller::allocated(via, server.addr(via.listener(), LOOPBACK[0])).0;
+    let _datagrams = allocated(Via::Udp);
+    let mut streams = [Via::Tcp, Via::Tls12, Via::Tls13].map(allocated);
+    let began = Instant::now();
+    server.signal("TERM");
+    for stream in &mut streams {
+        stream.link().read_to_end();
+    }
+    assert!(began.elapsed() >= Duration::from_secs(1), "not before its time");
+    server.log_until("\"reason\":\"drain timeout\"");
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_drain_now() {
+    for second in ["TERM", "INT"] {
+        let server = Server::start(&["drain_timeout=1h"]);
+        let (mut tls, _) = Caller::allocated(Via::Tls13, server.addr("tls", LOOPBACK[0]));
+        server.signal("TERM");
+        server.log_until("draining");
+        assert_eq!(tls.code(refresh(600)), 0);
+        server.signal(second);
+        tls.link().read_to_end();
+        let (status, took) = server.wait();
+        assert_eq!(status.code(), Some(0), "{second}");
+        assert!(took < PROMPT, "{second}: it took {took:?}");
+    }
+}
+
+#[test]
+fn another_drain_timeout_counts_for_a_drain_under_way() {
+    let server = Server::start(&[]);
+    let (mut alice, _) = Caller::allocated(Via::Tcp, server.addr("tcp", LOOPBACK[0]));
+    server.signal("TERM");
+    server.log_until("draining");
+    server.write(
+        "turnpike.toml",
+        "realm = \"example.org\"\ndrain_timeout = \"1s\"\n[auth]\nusers = { alice = \"wonderland\" }\n\
+         [http]\nlisten = \"\"\nadmin_listen = \"\"\nadmin_socket = \"\"\n[log]\nformat = \"json\"\n",
+    );
+    server.signal("HUP");
+    server.log_until("drains by the new configuration");
+    alice.link().read_to_end();
+    assert_eq!(server.wait().0.code(), Some(0));
 }
 
 #[test]

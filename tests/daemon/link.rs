@@ -178,6 +178,17 @@ impl Link {
         }
     }
 
+    /// Reads a stream to its end, which must be a clean one. What comes before is passed over.
+    pub fn read_to_end(&mut self) {
+        match self {
+            Link::Udp(..) => panic!("datagrams have no end"),
+            Link::Stream(stream, _) => {
+                stream.tcp().set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
+                stream.read_to_end();
+            }
+        }
+    }
+
     /// The next message from the server, without the padding of ChannelData; `None` when none is whole until then.
     pub fn next(&mut self, until: Instant) -> Option<Vec<u8>> {
         match self {

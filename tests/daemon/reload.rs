@@ -1,13 +1,19 @@
 //! What an operator changes under a running server, and how one that drains ends.
 
 use super::certificate;
-use super::client::{Caller, Peer, pattern};
+use super::client::{Caller, Delivery, Peer, pattern};
 use super::link::{Stream, Via};
 use super::ports::LOOPBACK;
 use super::server::Server;
 use crate::wire_client::{BOB, allocate, permit, refresh};
 use rustls::version::TLS13;
 use serde_json::Value;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+use turnpike::wire::integrity;
+
+const CHANNEL: u16 = 0x4000;
 
 /// Has the configuration read again; the line of the log that says what came of it.
 fn reload(server: &Server, outcome: &str) -> Value {
@@ -152,4 +158,140 @@ fn a_draining_server_refuses_the_new_and_ends_with_the_last_of_the_old() {
     second.end();
     let (status, _) = server.wait();
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn who_may_ask_for_credentials_and_from_where_changes_too() {
+    let server = Server::start(&["http.listen=127.0.0.1:0"]);
+    let public = server.told("http").strip_prefix("http://").expect("an address").parse().expect("an address");
+    let ask = |key: &str, origin: &str| {
+        let mut stream = Stream::plain(public);
+        let head = format!("GET /turn?username=a&key={key} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}");
+        stream.send(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes());
+        let answer = String::from_utf8(stream.read_to_end()).expect("it is text").to_ascii_lowercase();
+        let status: u16 = answer[9..12].parse().expect("a status");
+        (status, answer.contains(&format!("access-control-allow-origin: {origin}\r\n")))
+    };
+    let (old, new) =
+        (("an-api-key-of-old", "https://old.example.org"), ("an-api-key-of-new", "https://new.example.org"));
+    for (now, then) in [(old, new), (new, old)] {
+        server.write(
+            "turnpike.toml",
+            &format!(
+                "realm = \"example.org\"\n[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n\
+                 [auth]\nsecrets = [\"a secret of 24 bytes ...\"]\n\
+                 [http]\nadmin_listen = \"\"\nadmin_socket = \"\"\napi_keys = [\"{}\"]\ncors_origins = [\"{}\"]\n\
+                 [log]\nformat = \"json\"\n",
+                now.0, now.1
+            ),
+        );
+        let line = reload(&server, "\"reloaded\"");
+        let applied = line["applied"].as_str().expect("it names them");
+        assert!(applied.contains("http.api_keys, http.cors_origins"), "{applied}");
+        assert_eq!(ask(now.0, now.1), (200, true));
+        assert_eq!(ask(then.0, then.1), (403, false));
+    }
+    server.stop();
+}
+
+/// A configuration that alternates.
+fn turned(turn: usize) -> String {
+    let (password, limit, deny) = [("builder", 0, ""), ("bricklayer", 10_000, "\"198.51.100.0/24\"")][turn % 2];
+    format!(
+        "realm = \"example.org\"\nworkers = 2\n[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n\
+         [relay]\nallow_loopback_peers = true\ndeny_peers = [{deny}]\n\
+         [auth]\nusers = {{ alice = \"wonderland\", bob = \"{password}\" }}\n\
+         [limits]\nunverified_per_second = 0\nallocations = {limit}\n[log]\nformat = \"json\"\n"
+    )
+}
+
+/// Relays bursts both ways until it is told to stop; returns how many packets made the whole way. A lost one is a panic.
+fn relay_until(mut client: Caller, relayed: SocketAddr, stop: &AtomicBool) -> u64 {
+    const BURST: u64 = 16;
+    let peer = Peer::new(LOOPBACK[0]);
+    client.permit(&[peer.addr()]);
+    client.bind(CHANNEL, peer.addr());
+    let mut sent = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let burst = sent..sent + BURST;
+        burst.clone().for_each(|number| client.send_on(CHANNEL, &number.to_be_bytes()));
+        for number in burst.clone() {
+            let (payload, from) = peer.receive();
+            assert_eq!((&payload, from), (&(&number.to_be_bytes()).into(), relayed));
+            peer.send(relayed, &payload);
+        }
+        for number in burst.clone() {
+            assert_eq!(client.receive(), Delivery::Channel(CHANNEL, (&number.to_be_bytes()).into()));
+        }
+        sent = burst.end;
+    }
+    sent
+}
+
+#[test]
+fn a_thousand_reloads_under_load_lose_no_packet_and_no_memory() {
+    let server = Server::start(&["workers=2", "http.admin_listen=127.0.0.1:0"]);
+    let admin = server.told("admin").strip_prefix("http://").expect("an address").parse().expect("an address");
+    let stop = AtomicBool::new(false);
+    let reload = |turn: usize| {
+        server.write("turnpike.toml", &turned(turn));
+        let mut stream = Stream::plain(admin);
+        stream.send(b"POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = String::from_utf8(stream.read_to_end()).expect("it is text");
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("auth.users.bob"), "{answer}");
+    };
+    std::thread::scope(|scope| {
+        // However this ends, the others end too.
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let load = [Via::Udp, Via::Tls13].map(|via| {
+            let (client, relayed) = Caller::allocated(via, server.addr(via.listener(), LOOPBACK[0]));
+            let stop = &stop;
+            scope.spawn(move || relay_until(client, relayed, stop))
+        });
+        let ended = Stop(&stop);
+        // What is kept for good is there after the first of them.
+        (1..=200).for_each(reload);
+        let before_kib = server.memory_kib();
+        (201..=1000).for_each(reload);
+        let grown_kib = server.memory_kib().saturating_sub(before_kib);
+        drop(ended);
+        let relayed = load.map(|thread| thread.join().expect("no packet is lost"));
+        assert!(relayed.iter().all(|&packets| packets > 1_000), "{relayed:?} packets are no load");
+        assert!(grown_kib < 4_096, "800 reloads took {grown_kib} KiB");
+    });
+    server.stop();
+}
+
+#[test]
+fn a_secret_that_is_rotated_in_its_file_needs_no_signal_and_ends_no_session() {
+    let folder = std::env::temp_dir().join(format!("turnpike-secret-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the folder is made");
+    let file = folder.join("secret");
+    let (old, new) = ("the old secret of 24 byte", "the new secret of 24 byte");
+    std::fs::write(&file, old).expect("the file is written");
+    let server = Server::start(&[&format!("auth.secret_file={}", file.display())]);
+    let tcp = server.addr("tcp", LOOPBACK[0]);
+    let allocate_by = |secret: &str| {
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs();
+        let name = format!("{}:carol", now_s + 600);
+        let password = integrity::rest_password(secret.as_bytes(), name.as_bytes());
+        let mut caller = Caller::as_user((&name, str::from_utf8(&password).expect("it is base64")), Via::Tcp, tcp);
+        let code = caller.ask(allocate()).code();
+        (caller, code)
+    };
+    let (mut there, code) = allocate_by(old);
+    assert_eq!((code, allocate_by(new).1), (0, 401));
+    // As a careful hand does it: the new file is complete when it gets the name.
+    std::fs::write(folder.join("next"), new).expect("the file is written");
+    std::fs::rename(folder.join("next"), &file).expect("the file is renamed");
+    server.log_until("\"reloaded\"");
+    assert_eq!((allocate_by(new).1, allocate_by(old).1), (0, 401));
+    assert_eq!(there.code(refresh(600)), 0, "who was there before has noticed nothing");
+    server.stop();
+    std::fs::remove_dir_all(folder).expect("the folder is there");
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a server may take for one line of its log, or to end.
@@ -41,6 +42,8 @@ pub struct Server {
     child: Child,
     lines: Receiver<String>,
     log: RefCell<Vec<String>>,
+    /// Held by whoever reads a line of the log.
+    ear: Arc<Mutex<()>>,
     listening: Vec<(String, SocketAddr)>,
     /// The ports it relays from, and those beside them.
     pub ports: Stretch,
@@ -125,14 +128,17 @@ impl Server {
         let mut child = spawn(&scratch, files_max, settings);
         let pipe = child.stderr.take().expect("the log is a pipe");
         let (sender, lines) = channel();
+        let ear = Arc::<Mutex<()>>::default();
+        let listening = ear.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                drop(listening.lock());
                 if sender.send(line).is_err() {
                     break;
                 }
             }
         });
-        Server { child, lines, log: RefCell::default(), listening: Vec::new(), ports, scratch }
+        Server { child, lines, log: RefCell::default(), ear, listening: Vec::new(), ports, scratch }
     }
 
     fn wait_until_serving(&self) -> Vec<(String, SocketAddr)> {
@@ -157,6 +163,32 @@ impl Server {
                 return line.clone();
             }
         }
+    }
+
+    /// Waits for a line of the log that contains `text`, and returns those that came before it.
+    pub fn log_before(&self, text: &str) -> Vec<String> {
+        let already = self.log.borrow().len();
+        self.log_until(text);
+        self.log.borrow()[already..].to_vec()
+    }
+
+    /// Waits until the process has ended, whoever reads its log.
+    pub fn wait_until_gone(&self) {
+        let end = Instant::now() + PATIENCE;
+        let state = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("nobody has waited for it");
+            stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+        };
+        // It stays a zombie until it is waited for.
+        while state() != Some('Z') {
+            assert!(Instant::now() < end, "the server does not end");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Reads no more of the log until what this returns is dropped.
+    pub fn deafen(&self) -> MutexGuard<'_, ()> {
+        self.ear.lock().expect("nobody panics with it")
     }
 
     /// A field of the line that says that it serves.

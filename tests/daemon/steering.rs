@@ -158,14 +158,15 @@ fn a_draining_worker_keeps_what_it_has_and_takes_nothing_new() {
     let workers = inside.workers();
     let server = inside.addr(Via::Udp, LOOPBACK[0]);
     let (mut old, _) = Caller::allocated(Via::Udp, server);
-    assert!(workers.tell_all(|| Command::Drain(true)));
+    let drain = turn::Drain { alternates: [].into(), left_ms: u64::MAX };
+    assert!(workers.tell_all(|| Command::Drain(Some(drain.clone()))));
     // A command that is answered comes after those before it.
     (0..2).for_each(|worker| drop(page(&workers, worker, 0)));
     let mut new = Caller::new(Via::Udp, server);
     assert_eq!(new.code(allocate()), 508);
     assert_eq!(old.code(refresh(600)), 0);
     old.permit(&[server]);
-    assert!(workers.tell_all(|| Command::Drain(false)));
+    assert!(workers.tell_all(|| Command::Drain(None)));
     (0..2).for_each(|worker| drop(page(&workers, worker, 0)));
     assert_eq!(new.code(allocate()), 0);
 }

@@ -290,3 +290,48 @@ fn the_relay_takes_what_was_given() {
     let mut stranger = Caller::as_user((&username, &password[1..]), Via::Udp, fixture.udp);
     assert_eq!(stranger.code(allocate()), 401);
 }
+
+#[test]
+fn caps_ride_in_the_name_and_are_told() {
+    let fixture = Fixture::start();
+    let headers = [("Authorization", &*format!("Bearer {API_KEY}"))];
+    let ask = |body: Value| request(fixture.public, "POST", "/v1/credentials", &headers, body.to_string());
+    for (caps, suffix) in [
+        (json!({}), ""),
+        (json!({ "allocations": 2 }), "+a2"),
+        (json!({ "bytes": 1_000_000_000_u64, "bytes_per_second": 125_000, "allocations": 2 }), "+a2+r125000+b1000000000"),
+        (json!({ "allocations": 1_000_000, "bytes": (1_u64 << 53) - 1 }), "+a1000000+b9007199254740991"),
+    ] {
+        let mut body = caps.clone();
+        body["user"] = "alice".into();
+        let answer = ask(body);
+        assert_eq!(answer.status, 200, "{caps}");
+        let answer = answer.json();
+        for name in ["allocations", "bytes_per_second", "bytes"] {
+            assert_eq!(answer.get(name), caps.get(name), "{name}");
+        }
+        let server = &answer["iceServers"][0];
+        let username = server["username"].as_str().expect("a name");
+        assert!(username.ends_with(&format!("{suffix}:alice")), "{username}");
+        assert_eq!(server["credential"], rest_password(username), "it is the whole name that is signed");
+        let mut caller = Caller::as_user((username, &rest_password(username)), Via::Udp, fixture.udp);
+        assert_eq!(caller.code(allocate()), 0, "{username}");
+        caller.end();
+    }
+    for body in [
+        json!({ "user": "alice", "allocations": 0 }),
+        json!({ "user": "alice", "allocations": 1_000_001 }),
+        json!({ "user": "alice", "allocations": -1 }),
+        json!({ "user": "alice", "bytes": 0 }),
+        json!({ "user": "alice", "bytes": 1_u64 << 53 }),
+        json!({ "user": "alice", "bytes": "1 GB" }),
+        json!({ "user": "alice", "bytes_per_second": 0.5 }),
+        json!({ "user": "alice", "bits": 1 }),
+    ] {
+        assert_eq!(ask(body.clone()).status, 400, "{body}");
+    }
+    fixture.change(|live| live.mint.as_mut().expect("there is a secret").separator = '+');
+    let answer = ask(json!({ "user": "alice", "allocations": 1 }));
+    assert!(answer.status == 400 && answer.text().contains("auth.separator"), "{answer:?}");
+    assert_eq!(ask(json!({ "user": "alice" })).status, 200);
+}

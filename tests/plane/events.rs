@@ -95,7 +95,9 @@ fn what_begins_ends_and_is_refused_is_told_in_words() {
     let forbidden = "169.254.169.254:80".parse().expect("an address and a port");
     assert_eq!(alice.code(permit(&[forbidden])), 403);
     let refused = listener.notice("refused", &alice);
-    assert_eq!(refused["text"], "403: peer denied by policy (create_permission)");
+    let text = refused["text"].as_str().expect("it is text");
+    assert!(text.starts_with("403: peer denied by policy [") && text.ends_with("] (create_permission)"), "{text}");
+    assert!(text.contains("169.254.0.0/16"), "the rule that decided: {text}");
     assert_eq!(alice.code(allocate()), 437);
     assert_eq!(listener.notice("refused", &alice)["text"], "437: there is an allocation already (allocate)");
 

@@ -8,7 +8,9 @@ use super::certificate;
 use super::ports::{LOOPBACK, Stretch};
 use crate::wire_client::{ALICE, REALM, SECRET};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use turnpike::engine::{self, Engine, Limits, Listen, Protocol, RelayConfig};
-use turnpike::http::{self, Bind, Config, Control, Live, Mint, Part, Plane, Reloaded, Setting};
+use turnpike::http::revocations::{self, Kept, Revocations, RevokedId, Unkept};
+use turnpike::http::{self, Bind, Config, Control, Drain, Live, Mint, Part, Plane, Reloaded, Setting};
 use turnpike::rooms;
 use turnpike::turn;
 use turnpike::turn::auth::{Credentials, Secret};
@@ -72,8 +75,10 @@ pub struct Fixture {
     pub socket: Option<PathBuf>,
     /// What a reload would change.
     pub live: Arc<ArcSwap<Live>>,
-    /// Whether the process drains; the plane reads and writes it.
-    pub draining: Arc<AtomicBool>,
+    /// How the process drains, if it does; the plane reads and writes it.
+    pub draining: Arc<Mutex<Option<Drain>>>,
+    /// Who is revoked.
+    pub revoked: Arc<Revoked>,
     /// How often the plane asked for a reload.
     pub reloads: Arc<AtomicU32>,
     engine: Option<Engine>,
@@ -116,7 +121,8 @@ impl Fixture {
         let live = Arc::new(ArcSwap::from_pointee(live));
         let folder = wish.admin_socket.then(Folder::new);
         let socket = folder.as_ref().map(|folder| folder.0.join("admin.sock"));
-        let draining = Arc::new(AtomicBool::new(false));
+        let draining = Arc::new(Mutex::new(None));
+        let revoked = Arc::new(Revoked::default());
         let reloads = Arc::new(AtomicU32::new(0));
         let tls = wish.tls.then(http_certificate);
         let home = SocketAddr::new(LOOPBACK[0], 0);
@@ -127,7 +133,7 @@ impl Fixture {
             admin_socket: socket.clone(),
             workers: engine.workers(),
             live: live.clone(),
-            control: control(draining.clone(), reloads.clone()),
+            control: control(draining.clone(), reloads.clone(), revoked.clone()),
         };
         let plane = spawn(config).expect("the plane starts");
         let of = |part| plane.listening().iter().find(|listening| listening.0 == part).expect("it listens").1;
@@ -139,6 +145,7 @@ impl Fixture {
             socket,
             live,
             draining,
+            revoked,
             reloads,
             engine: Some(engine),
             plane: Some(plane),
@@ -205,6 +212,7 @@ fn relay(ports: &Stretch) -> Engine {
         relay: RelayConfig { ports: ports.relay(), addresses: Vec::new(), external: Vec::new() },
         moderation_max: std::time::Duration::ZERO,
         limits: Limits::default(),
+        log: turnpike::bus::LogChoice::default(),
         turn: turn::Config {
             realm: REALM.into(),
             auth,
@@ -246,15 +254,65 @@ fn live(udp: SocketAddr, tcp: SocketAddr) -> Live {
     }
 }
 
-fn control(draining: Arc<AtomicBool>, reloads: Arc<AtomicU32>) -> Control {
-    let reader = draining.clone();
+fn control(draining: Arc<Mutex<Option<Drain>>>, reloads: Arc<AtomicU32>, revoked: Arc<Revoked>) -> Control {
+    let (reader, ender) = (draining.clone(), draining.clone());
     Control {
         reload: Arc::new(move || {
             reloads.fetch_add(1, Ordering::SeqCst);
             Ok(Reloaded { applied: vec!["limits.allocations".into()], needs_restart: Vec::new() })
         }),
-        drain: Arc::new(move |drain| draining.store(drain, Ordering::SeqCst)),
-        is_draining: Arc::new(move || reader.load(Ordering::SeqCst)),
+        drain: Arc::new(move |left_s| *draining.lock() = Some(Drain { left_s, is_final: false })),
+        resume: Arc::new(move || {
+            let mut draining = ender.lock();
+            let is_final = draining.is_some_and(|drain| drain.is_final);
+            if !is_final {
+                *draining = None;
+            }
+            !is_final
+        }),
+        draining: Arc::new(move || *reader.lock()),
+        revocations: revoked,
+        log_lines_lost: Arc::new(|| 0),
+    }
+}
+
+/// A list of the revoked that is kept nowhere and that no worker knows.
+#[derive(Default)]
+pub struct Revoked {
+    ids: Mutex<BTreeSet<RevokedId>>,
+    /// How many it takes; `None`: any.
+    pub max: Mutex<Option<usize>>,
+    /// Whether it can not be written.
+    pub unwritten: AtomicBool,
+}
+
+impl Revoked {
+    fn written<T>(&self, done: T) -> Result<T, Unkept> {
+        if self.unwritten.load(Ordering::SeqCst) { Err(Unkept::Unwritten(3)) } else { Ok(done) }
+    }
+}
+
+impl Revocations for Revoked {
+    fn is_revoked(&self, id: &str) -> bool {
+        self.ids.lock().contains(id)
+    }
+
+    fn list(&self) -> (Vec<RevokedId>, Kept) {
+        (self.ids.lock().iter().cloned().collect(), Kept::Memory)
+    }
+
+    fn revoke(&self, id: RevokedId) -> Result<revocations::Revoked, Unkept> {
+        let mut ids = self.ids.lock();
+        if !ids.contains(&id) && self.max.lock().is_some_and(|max| ids.len() >= max) {
+            return Err(Unkept::Full);
+        }
+        let is_new = ids.insert(id);
+        self.written(revocations::Revoked { is_new, sessions_ended: 2, partial: false, kept: Kept::Memory })
+    }
+
+    fn restore(&self, id: &RevokedId) -> Result<bool, Unkept> {
+        let was_there = self.ids.lock().remove(id);
+        self.written(was_there)
     }
 }
 

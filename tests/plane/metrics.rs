@@ -11,7 +11,7 @@ use turnpike::http::Certificate;
 use turnpike::turn::DropReason;
 
 /// Every family there is from the start, and its type.
-const FAMILIES: [(&str, &str); 33] = [
+const FAMILIES: [(&str, &str); 34] = [
     ("process_cpu_seconds_total", "counter"),
     ("process_max_fds", "gauge"),
     ("process_open_fds", "gauge"),
@@ -29,6 +29,7 @@ const FAMILIES: [(&str, &str); 33] = [
     ("turnpike_draining", "gauge"),
     ("turnpike_dropped_packets_total", "counter"),
     ("turnpike_http_requests_total", "counter"),
+    ("turnpike_log_lines_lost_total", "counter"),
     ("turnpike_notices_lost_total", "counter"),
     ("turnpike_permissions", "gauge"),
     ("turnpike_ports_free", "gauge"),
@@ -139,7 +140,7 @@ fn every_family_is_there_from_the_start() {
         assert_eq!(scrape.values(family, "transport"), set(&["udp", "tcp", "tls"]));
         assert_eq!(scrape.values(family, "family"), set(&["ipv4", "ipv6"]));
     }
-    let reasons = ["expired", "deleted", "disconnected", "closed"];
+    let reasons = ["expired", "deleted", "disconnected", "closed", "revoked", "quota"];
     assert_eq!(scrape.values("turnpike_allocations_ended_total", "reason"), set(&reasons));
     let reasons: Vec<&str> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
     assert_eq!(scrape.values("turnpike_dropped_packets_total", "reason"), set(&reasons));

@@ -19,6 +19,8 @@ pub struct Status {
     pub uptime_s: u64,
     /// Whether it takes no new allocation.
     pub draining: bool,
+    /// How it ends; null unless it drains.
+    pub drain: Option<DrainShape>,
     /// Relay threads.
     pub workers: usize,
     /// Where clients come to.
@@ -326,6 +328,28 @@ pub struct Closed {
 pub struct Draining {
     /// Whether they are.
     pub draining: bool,
+    /// How that ends; null unless they are.
+    pub drain: Option<DrainShape>,
+}
+
+/// A drain under way.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = Drain)]
+pub struct DrainShape {
+    /// Seconds until the server ends whatever is left; null: it waits for the last allocation.
+    pub left_s: Option<u64>,
+    /// Whether the server was told to end by a signal: then it can not be taken back.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+}
+
+/// How to drain.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainWanted {
+    /// Seconds until the server ends whatever is left, 1 to 604800; without it the server waits
+    /// for the last allocation.
+    pub timeout: Option<u64>,
 }
 
 /// What a reload did.

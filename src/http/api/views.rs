@@ -1,9 +1,9 @@
 //! What the plane knows, put into the API's shapes.
 
 use super::shapes::{
-    AllocationsBy, CertificateShape, ChannelShape, Fastest, Flow, Identity, Listening, PermissionShape, RateShape,
-    RelayRates, Relayed, Requests, RoomClient, RoomCounts, RoomShape, SessionDetail, SessionShape, Status, UsageShape,
-    VolumeShape,
+    AllocationsBy, CertificateShape, ChannelShape, DrainShape, Draining, Fastest, Flow, Identity, Listening,
+    PermissionShape, RateShape, RelayRates, Relayed, Requests, RoomClient, RoomCounts, RoomShape, SessionDetail,
+    SessionShape, Status, UsageShape, VolumeShape,
 };
 use crate::bus;
 use crate::http::Shared;
@@ -27,12 +27,14 @@ pub fn status(shared: &Shared) -> Status {
     let kinds = TRANSPORTS.into_iter().flat_map(|transport| FAMILIES.map(|family| (transport, family)));
     let requests = totals.answered().filter(|(.., count)| *count > 0);
     let rooms = shared.signalling.counts();
+    let drain = draining(shared).drain;
     Status {
         version: env!("CARGO_PKG_VERSION"),
         realm: live.realm.clone(),
         started_unix_s: now.saturating_sub(uptime).as_secs(),
         uptime_s: uptime.as_secs(),
-        draining: (shared.control.is_draining)(),
+        draining: drain.is_some(),
+        drain,
         workers: shared.workers.stats.len(),
         listening: listening.map(|&(protocol, addr)| Listening { protocol, address: addr.to_string() }).collect(),
         allocations: totals.sum(|stats| stats.allocations.get()),
@@ -65,6 +67,13 @@ pub fn status(shared: &Shared) -> Status {
         notices_lost: totals.sum(|stats| stats.notices_lost.get()),
         process: Usage::now().into(),
     }
+}
+
+/// Whether new allocations are refused, and how that ends.
+pub fn draining(shared: &Shared) -> Draining {
+    let drain = (shared.control.draining)();
+    let drain = drain.map(|drain| DrainShape { left_s: drain.left_s, is_final: drain.is_final });
+    Draining { draining: drain.is_some(), drain }
 }
 
 /// The fastest sessions of a picture.

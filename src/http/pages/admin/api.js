@@ -45,9 +45,10 @@ export async function ask(path, options = {}) {
 /** Gets a document. */
 export const get = async (path) => (await ask(path)).json();
 
-/** Sends a request without a body; returns the answer's document, or null when it has none. */
-export async function send(method, path) {
-  const response = await ask(path, { method });
+/** Sends a request, with a document if there is one; returns the answer's document, or null when it has none. */
+export async function send(method, path, document) {
+  const body = document === undefined ? {} : { body: JSON.stringify(document), headers: { "content-type": "application/json" } };
+  const response = await ask(path, { method, ...body });
   const text = await response.text();
   return text === "" ? null : JSON.parse(text);
 }

@@ -7,7 +7,7 @@ import { Drawer } from "./drawer.js";
 import { Feed } from "./feed.js";
 import { Sessions } from "./sessions.js";
 import { Settings } from "./settings.js";
-import { askToken, drain, kick, kickAll, reload, toast, wireDialogs } from "./steer.js";
+import { askToken, drain, kick, kickAll, reload, revoke, toast, wireDialogs } from "./steer.js";
 import { Stream } from "./stream.js";
 import { Link, Totals } from "./totals.js";
 import { say, sayPage } from "./words.js";
@@ -21,7 +21,7 @@ const counters = new Counters();
 const rooms = new Rooms();
 const settings = new Settings();
 const sessions = new Sessions((session) => drawer.open(session), kick);
-const drawer = new Drawer((id) => sessions.history(id), { kick, kickAll, toast });
+const drawer = new Drawer((id) => sessions.history(id), { kick, kickAll, revoke, toast });
 const feed = new Feed((user) => sessions.filter(user));
 
 let draining = false;
@@ -37,6 +37,8 @@ const takers = {
     draining = now.draining;
     if (!visible) return;
     setText(byId("drain"), say(draining ? "resume" : "drain"));
+    // A server that was told to end by a signal does not come back.
+    byId("drain").disabled = now.drain?.final === true;
     counters.take(now);
     rooms.take(now);
     feed.lost(now.notices_lost);

@@ -9,12 +9,13 @@ import { say } from "./words.js";
 const ASK_EVERY_MS = 2_000;
 const NO_HISTORY = new Series(1);
 
-/** The drawer; `history(id)` gives a session's rates, `kick` and `kickAll` end it or all of its user, `toast(text)` tells. */
+/** The drawer; `history(id)` gives a session's rates, `kick` and `kickAll` end it or all of its user, `revoke` also keeps the user out, `toast(text)` tells. */
 export class Drawer {
-  constructor(history, { kick, kickAll, toast }) {
+  constructor(history, { kick, kickAll, revoke, toast }) {
     this.history = history;
     this.kick = kick;
     this.kickAll = kickAll;
+    this.revoke = revoke;
     this.toast = toast;
     this.node = byId("drawer");
     this.session = null;
@@ -74,6 +75,7 @@ export class Drawer {
     };
     this.kickButton = el("button", { type: "button", class: "danger", click: () => this.kick(this.session) }, say("kick"));
     this.kickAllButton = el("button", { type: "button", class: "danger", click: () => this.kickAll(this.session) }, say("kick_all"));
+    this.revokeButton = el("button", { type: "button", class: "danger", click: () => this.revoke(this.session) }, say("revoke"));
     this.node.append(
       el("div", { class: "head" }, this.title,
         el("button", { type: "button", class: "small", "aria-label": say("close"), click: () => this.close() }, "✕")),
@@ -82,7 +84,7 @@ export class Drawer {
       el("div", { class: "ways" }, way("to_peers", "one"), way("to_clients", "two")),
       list("permissions"), list("channels"),
       el("div", { class: "actions" },
-        el("button", { type: "button", click: () => this.#copy() }, say("copy")), this.kickAllButton, this.kickButton),
+        el("button", { type: "button", click: () => this.#copy() }, say("copy")), this.kickAllButton, this.kickButton, this.revokeButton),
     );
   }
 
@@ -110,6 +112,7 @@ export class Drawer {
   #fill(session) {
     this.session = session;
     this.kickAllButton.hidden = !session.user;
+    this.revokeButton.hidden = !session.user;
     setText(this.title, session.user || session.username || say("detail"));
     const values = {
       id: session.id, username: session.username, transport: session.transport.toUpperCase(), client: session.client,

@@ -46,7 +46,7 @@ const DROPS = {
     bad_indication: "incomplete Send indication", bandwidth: "over the session's byte rate", bandwidth_total: "over the server's byte rate",
     unverified: "too many unproved requests from one source", icmp_rate: "too many ICMP errors", overflow: "answer too long",
     truncated: "longer than the receive buffer", send_failed: "refused by the kernel on sending", backpressure: "receiver too slow, output full",
-    client_gone: "client's connection gone", oversize: "too long for its frame",
+    client_gone: "client's connection gone", credential_used_up: "bytes of the credential used up", oversize: "too long for its frame",
   },
   zh: {
     malformed: "既非 STUN 也非信道数据", fingerprint: "指纹错误", unexpected: "不应发给服务器的消息",
@@ -55,13 +55,13 @@ const DROPS = {
     bad_indication: "Send 指示不完整", bandwidth: "超过会话字节速率", bandwidth_total: "超过服务器字节速率",
     unverified: "同一来源未验证请求过多", icmp_rate: "ICMP 错误过多", overflow: "应答过长",
     truncated: "超过接收缓冲区", send_failed: "内核拒绝发送", backpressure: "接收方过慢,输出已满",
-    client_gone: "客户端连接已断", oversize: "超过帧长",
+    client_gone: "客户端连接已断", credential_used_up: "凭据的流量已用完", oversize: "超过帧长",
   },
 };
 
 const ENDS = {
-  en: { expired: "not refreshed in time", deleted: "closed by the client", disconnected: "client's connection gone", closed: "closed by the operator or the server" },
-  zh: { expired: "未按时刷新", deleted: "客户端关闭", disconnected: "客户端连接已断", closed: "操作员或服务器关闭" },
+  en: { expired: "not refreshed in time", deleted: "closed by the client", disconnected: "client's connection gone", closed: "closed by the operator or the server", revoked: "user revoked", quota: "bytes of the credential used up" },
+  zh: { expired: "未按时刷新", deleted: "客户端关闭", disconnected: "客户端连接已断", closed: "操作员或服务器关闭", revoked: "用户已被吊销", quota: "凭据的流量已用完" },
 };
 
 /** The server tells what happened in English; these are its turns of phrase. */
@@ -77,8 +77,11 @@ const PHRASES = [
   [/^transport to peers not supported$/, "不支持的传输"],
   [/^the peer is of another family than the relayed address$/, "对端与中继地址的地址族不同"],
   [/^quota reached$/, "达到配额"], [/^no port left, or a limit reached, or draining$/, "没有可用端口、达到上限或正在排空"],
+  [/^draining$/, "正在排空"], [/^a limit reached$/, "达到上限"],
   [/^expired$/, "未按时刷新"], [/^deleted by the client$/, "客户端关闭"], [/^client disconnected$/, "客户端断开"],
-  [/^closed by the server$/, "服务器关闭"],
+  [/^closed by the server$/, "服务器关闭"], [/^its user was revoked$/, "用户已被吊销"],
+  [/^the bytes of its credential are used up$/, "凭据的流量已用完"], [/^user revoked$/, "用户已被吊销"],
+  [/^sent to another server, draining$/, "正在排空,已转到其他服务器"],
 ];
 
 /** What a notice says, without the kind that stands before it anyway; in Chinese as far as the phrases are known. */
@@ -89,7 +92,11 @@ export function noticeWords(text) {
     return found ? part.replace(...found) : part;
   };
   const refusal = text.match(/^(\d{3}): (.*) \((\w+)\)$/);
-  if (refusal) return `${refusal[1]}:${phrase(refusal[2])}(${refusal[3]})`;
+  if (refusal) {
+    // The rule that decided stands in brackets, in the words of the configuration.
+    const [, why, rule = ""] = refusal[2].match(/^(.*?)( \[.*\])?$/);
+    return `${refusal[1]}:${phrase(why)}${rule}(${refusal[3]})`;
+  }
   const ending = text.match(/^ended: (.*?)( after .*)$/);
   return phrase(ending ? `ended: ${phrase(ending[1])}${ending[2]}` : text);
 }

@@ -61,6 +61,16 @@ export async function kickAll({ user }) {
   });
 }
 
+/** Revokes a user: ends every session and takes none of the credentials any more. One without an id is revoked by name. */
+export async function revoke(session) {
+  const user = session.user.startsWith("ip ") ? session.username : session.user;
+  if (!(await confirmed(say("ask_revoke"), say("ask_revoke_text", { user }), say("revoke"), true))) return;
+  await attempt(async () => {
+    const { sessions_ended: n, kept } = await send("POST", "revocations", { id: user });
+    toast(say(kept === "file" ? "did_revoke" : "did_revoke_memory", { user, n }));
+  });
+}
+
 /** Drains, or takes allocations again. */
 export async function drain(draining) {
   const words = draining ? ["ask_resume", "ask_resume_text", "resume"] : ["ask_drain", "ask_drain_text", "drain"];

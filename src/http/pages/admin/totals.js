@@ -108,7 +108,9 @@ export class Totals {
     state.hidden = false;
     setText(state, say(now.draining ? "draining" : "serving"));
     setAttribute(state, "data-state", now.draining ? "draining" : "serving");
-    setNote(byId("banner"), now.draining ? say("banner_draining", { n: count(now.allocations) }) : null);
+    const left = now.drain?.left_s ?? null;
+    const word = left === null ? "banner_draining" : "banner_draining_until";
+    setNote(byId("banner"), now.draining ? say(word, { n: count(now.allocations), left: duration(left) }) : null);
     const facts = [["version", now.version], ["uptime", duration(now.uptime_s)], ["workers", count(now.workers)], ["connections", count(now.connections)]];
     const list = byId("facts");
     if (list.childElementCount === 0) {

@@ -1,0 +1,104 @@
+//! The log of a running server: what it says of sessions, and that nobody waits for it.
+
+use super::client::{Caller, Peer};
+use super::link::{Stream, Via};
+use super::ports::LOOPBACK;
+use super::server::Server;
+use serde_json::Value;
+
+/// More lines than wait in the pipe, in the queue and in the reader.
+const LINES: usize = 14_000;
+
+/// The value of a metric.
+fn metric(server: &Server, name: &str) -> u64 {
+    let admin = server.told("admin").strip_prefix("http://").expect("an address").parse().expect("an address");
+    let mut stream = Stream::plain(admin);
+    stream.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let answer = String::from_utf8(stream.read_to_end()).expect("it is text");
+    let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {answer}"))
+}
+
+#[test]
+fn a_reader_that_is_stuck_stops_neither_the_relay_nor_the_end() {
+    let server = Server::start(&["log.level=trace", "http.admin_listen=127.0.0.1:0"]);
+    let (mut alice, relayed) = Caller::allocated(Via::Udp, server.addr("udp", LOOPBACK[0]));
+    let peer = Peer::new(LOOPBACK[0]);
+    alice.permit(&[peer.addr()]);
+    let ear = server.deafen();
+    // Each of these answers is a line.
+    for _ in 0..LINES {
+        alice.echo();
+    }
+    assert!(metric(&server, "turnpike_log_lines_lost_total") > 0);
+    for number in 0..100_u32 {
+        alice.send_to(peer.addr(), &number.to_be_bytes());
+        assert_eq!(peer.receive(), ((&number.to_be_bytes()).into(), relayed));
+    }
+    drop(ear);
+    server.log_until("lines of the log were lost");
+    server.stop();
+}
+
+#[test]
+fn a_server_that_nobody_listens_to_ends_when_it_is_told_to() {
+    let server = Server::start(&["log.level=trace"]);
+    let mut alice = Caller::new(Via::Udp, server.addr("udp", LOOPBACK[0]));
+    let mut stream = Stream::plain(server.addr("tcp", LOOPBACK[0]));
+    let ear = server.deafen();
+    for _ in 0..LINES {
+        alice.echo();
+    }
+    server.signal("INT");
+    assert_eq!(stream.read_to_end(), b"", "connections are ended as they should");
+    // The process is gone before anyone has read what it had to say.
+    server.wait_until_gone();
+    drop(ear);
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn the_end_of_an_allocation_is_one_line_unless_nobody_wants_it() {
+    let server = Server::start(&[]);
+    let (mut alice, relayed) = Caller::allocated(Via::Tcp, server.addr("tcp", LOOPBACK[0]));
+    let peer = Peer::new(LOOPBACK[0]);
+    alice.permit(&[peer.addr()]);
+    alice.send_to(peer.addr(), b"0123456789");
+    peer.receive();
+    alice.end();
+    let line: Value = serde_json::from_str(&server.log_until("allocation ended")).expect("it is JSON");
+    assert_eq!(
+        (&line["user"], &line["reason"], &line["transport"]),
+        (&"alice".into(), &"deleted".into(), &"tcp".into())
+    );
+    assert_eq!(
+        (&line["client"], &line["relayed"]),
+        (&alice.local_addr().to_string().into(), &relayed.to_string().into())
+    );
+    assert_eq!((&line["to_peer_packets"], &line["to_peer_bytes"]), (&1.into(), &10.into()));
+    server.write("turnpike.toml", &configuration("allocations = false\npermissions = true"));
+    server.signal("HUP");
+    let line: Value = serde_json::from_str(&server.log_until("\"reloaded\"")).expect("it is JSON");
+    assert_eq!(line["applied"], "log.allocations, log.permissions");
+    let (mut alice, _) = Caller::allocated(Via::Udp, server.addr("udp", LOOPBACK[0]));
+    alice.permit(&[peer.addr()]);
+    let line: Value = serde_json::from_str(&server.log_until("permission installed")).expect("it is JSON");
+    assert_eq!((&line["user"], &line["peer"]), (&"alice".into(), &peer.addr().ip().to_string().into()));
+    alice.end();
+    server.signal("INT");
+    // Whatever stands between is of other things.
+    assert!(!server.log_before("\"stopped\"").iter().any(|line| line.contains("allocation ended")));
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+/// The configuration of the tests with other keys under `[log]`.
+fn configuration(log: &str) -> String {
+    format!(
+        "realm = \"example.org\"\nworkers = 1\n\
+         [listen]\nudp = [\"127.0.0.1:0\", \"[::1]:0\"]\ntcp = [\"127.0.0.1:0\", \"[::1]:0\"]\n\
+         tls = [\"127.0.0.1:0\", \"[::1]:0\"]\n\
+         [tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n[relay]\nallow_loopback_peers = true\n\
+         [auth]\nusers = {{ alice = \"wonderland\", bob = \"builder\" }}\n[limits]\nunverified_per_second = 0\n\
+         [http]\nlisten = \"\"\nadmin_listen = \"\"\nadmin_socket = \"\"\n[log]\nformat = \"json\"\n{log}\n"
+    )
+}
