@@ -140,6 +140,20 @@ fn a_wrong_password_makes_no_call() {
 }
 
 #[test]
+fn a_call_goes_on_through_reloads_a_new_certificate_and_a_drain() {
+    let daemon = Daemon::start(SECRET);
+    let mut told = daemon.told();
+    told["iceServers"] = call(&daemon, "tls", "127.0.0.1", &daemon.mint("carol"))["iceServers"].clone();
+    let (all, seen) = drive("operator.mjs", &told);
+    assert!(all, "a step failed; see the lines above");
+    let named = |name: &str| seen.iter().find(|step| step["name"] == name).expect("the step was taken");
+    assert_eq!(named("call")["candidate"], "relay");
+    assert_eq!((&named("drain")["candidates"], &named("drain")["codes"][0]), (&json!(0), &json!(508)), "{seen:?}");
+    named("end");
+    daemon.ended();
+}
+
+#[test]
 fn a_call_from_the_first_look_to_the_last_word() {
     let house = House::open();
     let seen = visit(&house, "call.mjs");

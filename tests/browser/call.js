@@ -20,8 +20,8 @@ async function until(probe) {
 }
 
 /** Two peers that know only relayed candidates, each given the other's as they are found. */
-function makePeers(iceServers, errors) {
-  const peers = [0, 1].map(() => new RTCPeerConnection({ iceServers, iceTransportPolicy: "relay" }));
+function makePeers(iceServers, errors, iceTransportPolicy = "relay") {
+  const peers = [0, 1].map(() => new RTCPeerConnection({ iceServers, iceTransportPolicy }));
   peers.forEach((peer, i) => {
     peer.addEventListener("icecandidate", ({ candidate }) => {
       if (candidate) peers[1 - i].addIceCandidate(candidate);
@@ -163,3 +163,57 @@ window.relayedCall = async ({ iceServers, relayProtocol }) => {
   }
   return seen;
 };
+
+/** A call of one camera's picture, one way, that lasts; `seen` is where it plays. */
+async function callOn(iceServers, policy, seen) {
+  const errors = new Set();
+  const [caller, callee] = makePeers(iceServers, errors, policy);
+  const camera = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 240 } });
+  camera.getTracks().forEach((track) => caller.addTrack(track, camera));
+  callee.addEventListener("track", ({ streams }) => { seen.srcObject = streams[0]; });
+  const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`the peers did not meet within ${MEET_LIMIT_MS} ms`)), MEET_LIMIT_MS));
+  await Promise.race([connect(caller, callee), noCandidate(caller), late]);
+  return [caller, callee];
+}
+
+/** Begins two lasting calls: one that is relayed, and one past the relay, which shows what this machine alone does to a picture. */
+window.begin = async (iceServers) => {
+  const seen = document.getElementById("seen");
+  const beside = seen.cloneNode();
+  seen.after(beside);
+  window.lasting = { relayed: await callOn(iceServers, "relay", seen), direct: await callOn([], "all", beside) };
+  return (await selectedPair(window.lasting.relayed[1])).local;
+};
+
+async function inbound(peer) {
+  const stats = [...(await peer.getStats()).values()];
+  const video = stats.find((stat) => stat.type === "inbound-rtp" && stat.kind === "video");
+  return { frames: video?.framesDecoded ?? 0, freezes: video?.freezeCount ?? 0, lost: video?.packetsLost ?? 0 };
+}
+
+/** Waits until the relayed call has shown so many more frames, and says how both calls fare. */
+window.advance = async (frames) => {
+  const { relayed, direct } = window.lasting;
+  const goal = (await inbound(relayed[1])).frames + frames;
+  await until(async () => {
+    if (relayed[1].connectionState !== "connected") throw new Error(`the relayed call is ${relayed[1].connectionState}`);
+    return (await inbound(relayed[1])).frames >= goal;
+  });
+  return { relayed: await inbound(relayed[1]), direct: await inbound(direct[1]) };
+};
+
+/** What a newcomer finds: how many relayed candidates, and the codes of the refusals. */
+window.tryAnew = async (iceServers) => {
+  const peer = new RTCPeerConnection({ iceServers, iceTransportPolicy: "relay" });
+  const seen = { candidates: 0, codes: [] };
+  peer.addEventListener("icecandidate", ({ candidate }) => { if (candidate?.candidate) seen.candidates += 1; });
+  peer.addEventListener("icecandidateerror", ({ errorCode }) => { seen.codes.push(errorCode); });
+  peer.createDataChannel("any");
+  await peer.setLocalDescription();
+  await until(() => peer.iceGatheringState === "complete");
+  peer.close();
+  return seen;
+};
+
+/** Ends the lasting calls. */
+window.hangUp = () => Object.values(window.lasting).flat().forEach((peer) => peer.close());

@@ -69,6 +69,7 @@ fn relay(ports: &Stretch) -> Engine {
         relay: RelayConfig { ports: ports.relay(), addresses: Vec::new(), external: Vec::new() },
         moderation_max: std::time::Duration::ZERO,
         limits: Limits::default(),
+        log: turnpike::bus::LogChoice::default(),
         turn: turn::Config {
             realm: REALM.into(),
             auth,

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The long-term user every daemon here knows.
 pub const USER: &str = "alice";
@@ -117,7 +117,7 @@ impl Daemon {
     pub fn start(secret: &str) -> Self {
         require("openssl");
         let scratch = Scratch::new();
-        make_certificate(&scratch);
+        make_certificate(&scratch, "");
         let port = free_ports(2);
         let tls_port = port + 1;
         write_configuration(&scratch, secret, port, tls_port);
@@ -148,6 +148,28 @@ impl Daemon {
                     .unwrap_or_else(|error| panic!("TCP {ip} port {port}: {error}\n{}", self.log()));
             }
         }
+    }
+
+    /// What a program needs that steers the daemon from outside: its process, log and configuration, and its
+    /// certificate and key beside others that may take their place.
+    #[allow(dead_code, reason = "not every test steers")]
+    pub fn told(&self) -> Value {
+        make_certificate(&self.scratch, "other-");
+        let pair = |name: &str| [self.scratch.path(name), self.scratch.path(&format!("other-{name}"))];
+        json!({
+            "pid": self.child.id(),
+            "log": self.scratch.path("log"),
+            "configuration": self.scratch.path("turnpike.toml"),
+            "certificate": [pair("key.pem"), pair("cert.pem")],
+        })
+    }
+
+    /// Fails unless the daemon, told to end before, has done so well by itself and never panicked.
+    #[allow(dead_code, reason = "not every test has it end by itself")]
+    pub fn ended(mut self) {
+        let status = self.child.wait().expect("the daemon can be waited for");
+        let log = self.log();
+        assert!(status.success() && !log.contains("panicked"), "the daemon ended with {status}\n{log}");
     }
 
     /// Name and password of a time-limited credential for that user, as `turnpike credentials` mints it.
@@ -200,14 +222,15 @@ impl Drop for Daemon {
     }
 }
 
-fn make_certificate(scratch: &Scratch) {
+/// Makes a self-signed certificate and its key, in files whose names begin so.
+fn make_certificate(scratch: &Scratch, begin: &str) {
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
         .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"])
         .arg("-keyout")
-        .arg(scratch.path("key.pem"))
+        .arg(scratch.path(&format!("{begin}key.pem")))
         .arg("-out")
-        .arg(scratch.path("cert.pem"))
+        .arg(scratch.path(&format!("{begin}cert.pem")))
         .output()
         .expect("openssl runs");
     assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
