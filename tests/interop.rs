@@ -4,7 +4,17 @@
 //! so it is a witness that the server works for those who wrote against coturn. Cases of one test run at the same
 //! time.
 
+#[allow(dead_code, reason = "shared with the tests of the daemon")]
+#[path = "daemon/certificate.rs"]
+mod certificate;
+#[allow(dead_code, reason = "shared with the tests of the daemon")]
+#[path = "daemon/client.rs"]
+mod client;
 mod foreign;
+#[allow(dead_code, reason = "shared with the tests of the daemon")]
+#[path = "daemon/link.rs"]
+mod link;
+mod wire_client;
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -238,6 +248,29 @@ fn time_limited_credentials() {
     let (name, password) = daemon.mint("carol");
     relay(&daemon, &["-u", &name, "-w", &password], &[case("-c -n 50 -l 200 -e 127.0.0.1 127.0.0.1", 50)]);
     daemon.stop();
+}
+
+#[test]
+fn a_draining_server_sends_its_clients_to_another() {
+    let other = Daemon::start(SECRET);
+    let first = Daemon::start_beside(SECRET, Some(&other));
+    // Without an allocation it would end at once.
+    let (held, _) = client::Caller::allocated(link::Via::Udp, SocketAddr::new(LOOPBACK[0], first.port));
+    first.drain();
+    relay(
+        &first,
+        &["-u", USER, "-w", PASSWORD],
+        &[
+            case("-c -n 50 -l 200 -e 127.0.0.1 127.0.0.1", 50),
+            case("-t -c -n 50 -l 200 -e 127.0.0.1 127.0.0.1", 50),
+            case("-c -n 50 -l 200 -x -e ::1 ::1", 50),
+        ],
+    );
+    assert!(!first.log().contains("allocation ended"), "the draining server took a client\n{}", first.log());
+    assert!(other.log().contains("allocation ended"), "no client came to the other server\n{}", other.log());
+    drop(held);
+    first.stop();
+    other.stop();
 }
 
 #[test]

@@ -115,12 +115,17 @@ impl Daemon {
     ///
     /// `secret` is the shared secret of its time-limited credentials, which it takes beside [`USER`].
     pub fn start(secret: &str) -> Self {
+        Self::start_beside(secret, None)
+    }
+
+    /// The same, beside another one that clients are sent to while this one drains.
+    pub fn start_beside(secret: &str, other: Option<&Daemon>) -> Self {
         require("openssl");
         let scratch = Scratch::new();
         make_certificate(&scratch, "");
         let port = free_ports(2);
         let tls_port = port + 1;
-        write_configuration(&scratch, secret, port, tls_port);
+        write_configuration(&scratch, secret, port, tls_port, other.map(|other| other.port));
         let log = fs::File::create(scratch.path("log")).expect("the log is created");
         let child = Command::new(env!("CARGO_BIN_EXE_turnpike"))
             .arg("run")
@@ -185,8 +190,22 @@ impl Daemon {
         (field("username"), field("credential"))
     }
 
+    /// Tells it to take no new allocations, and waits until it has been understood.
+    #[allow(dead_code, reason = "not every test drains")]
+    pub fn drain(&self) {
+        let told = Command::new("kill").args(["-USR1", &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(told.success(), "the daemon takes no signal");
+        for _ in 0..ANSWER_TRIES {
+            if self.log().contains("draining") {
+                return;
+            }
+            std::thread::sleep(ANSWER_WAIT);
+        }
+        panic!("the daemon does not drain\n{}", self.log());
+    }
+
     /// What it has written so far.
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.scratch.path("log")).unwrap_or_default()
     }
 
@@ -236,15 +255,21 @@ fn make_certificate(scratch: &Scratch, begin: &str) {
     assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
 }
 
-fn write_configuration(scratch: &Scratch, secret: &str, port: u16, tls_port: u16) {
+fn write_configuration(scratch: &Scratch, secret: &str, port: u16, tls_port: u16, other: Option<u16>) {
     let path = scratch.path("turnpike.toml");
-    fs::write(&path, configuration(scratch, secret, port, tls_port)).expect("the configuration is written");
+    let alternates: Vec<String> = other.iter().flat_map(|&port| addresses(port)).collect();
+    let text = format!("alternate_servers = {alternates:?}\n{}", configuration(scratch, secret, port, tls_port));
+    fs::write(&path, text).expect("the configuration is written");
     fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("the configuration is made private");
 }
 
+/// A port of both loopback addresses.
+fn addresses(port: u16) -> [String; 2] {
+    LOOPBACK.map(|ip| SocketAddr::new(ip, port).to_string())
+}
+
 fn configuration(scratch: &Scratch, secret: &str, port: u16, tls_port: u16) -> String {
-    let both = |port: u16| LOOPBACK.map(|ip| SocketAddr::new(ip, port).to_string());
-    let (plain, tls) = (both(port), both(tls_port));
+    let (plain, tls) = (addresses(port), addresses(tls_port));
     let quoted = |path: &Path| path.display().to_string();
     format!(
         r#"realm = "example.org"
