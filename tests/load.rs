@@ -50,6 +50,7 @@ impl Server {
             relay: RelayConfig { ports: ports.relay(), addresses: Vec::new(), external: Vec::new() },
             moderation_max: std::time::Duration::ZERO,
             limits: Limits { allocations_per_user: per_account, ..Limits::default() },
+            log: turnpike::bus::LogChoice::default(),
             turn: turn::Config {
                 realm: REALM.into(),
                 auth,

@@ -53,7 +53,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("src/bus.rs", &["crate::engine", "crate::config", "crate::cli", "crate::http"]),
     ("src/stats.rs", &["crate::engine", "crate::config", "crate::cli", "crate::http"]),
     ("src/engine", &["crate::config", "crate::cli", "crate::http", "crate::rooms", "tokio"]),
-    ("src/load", &["crate::engine", "crate::turn", "crate::http", "crate::config", "crate::cli"]),
+    ("src/load", &["crate::engine", "crate::turn", "crate::http", "crate::config", "crate::cli", "crate::probe"]),
+    ("src/probe", &["crate::engine", "crate::turn", "crate::http", "crate::config", "crate::cli"]),
     ("src/http", &["crate::engine", "crate::config", "crate::cli", "mio::"]),
     (
         "src/rooms",

@@ -6,7 +6,7 @@ use crate::config::value::Seconds;
 use crate::load::client::Account;
 use crate::load::trust;
 use crate::load::uri::Scheme;
-use crate::probe::ask::{self, Asked};
+use crate::probe::ask::{self, Asked, Service};
 use crate::probe::report::Stage;
 use crate::probe::table::{self, Colours};
 use crate::probe::{self, Config, Identity, PACKETS_MAX, Progress, TIMEOUT_MAX};
@@ -45,22 +45,16 @@ pub struct Options {
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
     /// The user's password; others on this machine can see it in the list of processes
-    #[arg(long, env = "TURNPIKE_PROBE_PASSWORD", hide_env_values = true, value_name = "PASSWORD", requires = "user")]
+    #[arg(long, env = "TURNPIKE_PROBE_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
     pub password: Option<String>,
     /// A file whose first line is the user's password
-    #[arg(long, value_name = "FILE", requires = "user", conflicts_with_all = ["password", "secret", "secret_file"])]
+    #[arg(long, value_name = "FILE", requires = "user", conflicts_with = "secret_file")]
     pub password_file: Option<PathBuf>,
     /// The server's shared secret, to mint a credential with, which also measures the server's clock
-    #[arg(
-        long,
-        env = "TURNPIKE_PROBE_SECRET",
-        hide_env_values = true,
-        value_name = "SECRET",
-        conflicts_with = "password"
-    )]
+    #[arg(long, env = "TURNPIKE_PROBE_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub secret: Option<String>,
     /// A file whose first line is the secret
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["password", "secret"])]
+    #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
     /// Only IPv4 addresses
     #[arg(short = '4', long = "ipv4", conflicts_with = "v6")]
@@ -131,6 +125,7 @@ fn config(options: &Options) -> Result<Config, String> {
         return Err(format!("--timeout is 1 s to {} s", TIMEOUT_MAX.as_secs()));
     }
     let asked: Vec<Asked> = options.uris.iter().flatten().cloned().collect();
+    let wants_relay = asked.iter().any(|asked| matches!(asked, Asked::Ask(ask) if ask.service != Service::Stun));
     let by_tls = |asked: &Asked| matches!(asked, Asked::Ask(ask) if ask.uri.scheme == Scheme::Tls);
     let roots = match trust::roots(options.ca.as_deref()) {
         Ok(roots) => roots,
@@ -139,7 +134,7 @@ fn config(options: &Options) -> Result<Config, String> {
     };
     Ok(Config {
         asked,
-        identity: identity(options)?,
+        identity: if wants_relay { identity(options)? } else { None },
         family: match (options.v4, options.v6) {
             (true, _) => Some(Family::V4),
             (_, true) => Some(Family::V6),
@@ -153,23 +148,23 @@ fn config(options: &Options) -> Result<Config, String> {
     })
 }
 
+/// Who asks: a file goes before an argument or the environment, a user's password before a secret.
 fn identity(options: &Options) -> Result<Option<Identity>, String> {
-    let given = |value: &Option<String>, file: &Option<PathBuf>| match (value, file) {
-        (Some(value), _) => Ok(Some(Zeroizing::new(value.clone()))),
-        (None, Some(file)) => first_line(file).map(Some),
+    let given = |file: &Option<PathBuf>, value: &Option<String>| match (file, value) {
+        (Some(file), _) => first_line(file).map(Some),
+        (None, Some(value)) => Ok(Some(Zeroizing::new(value.clone()))),
         (None, None) => Ok(None),
     };
-    let (password, secret) =
-        (given(&options.password, &options.password_file)?, given(&options.secret, &options.secret_file)?);
-    match (&options.user, password, secret) {
-        (Some(user), Some(password), _) => Ok(Some(Identity::Known(Account { user: user.clone(), password }))),
-        (user, None, Some(secret)) => {
-            Ok(Some(Identity::Minted { user: user.clone().unwrap_or_else(|| USER.to_owned()), secret }))
-        }
+    let password = given(&options.password_file, &options.password)?;
+    let secret = given(&options.secret_file, &options.secret)?;
+    match (options.user.clone(), password, secret) {
+        (Some(user), Some(password), _) => Ok(Some(Identity::Known(Account { user, password }))),
+        (user, _, Some(secret)) => Ok(Some(Identity::Minted { user: user.unwrap_or_else(|| USER.to_owned()), secret })),
         (Some(user), None, None) => {
             Err(format!("{user} has no password: give --password-file or --password, or --secret-file or --secret"))
         }
-        _ => Ok(None),
+        (None, Some(_), None) => Err("a password needs its --user".to_owned()),
+        (None, None, None) => Ok(None),
     }
 }
 
@@ -177,7 +172,7 @@ fn first_line(file: &Path) -> Result<Zeroizing<String>, String> {
     let failed = |error: std::io::Error| format!("{} can not be read: {error}", file.display());
     let mut text = Zeroizing::new(String::new());
     File::open(file).map_err(failed)?.take(FILE_LEN_MAX).read_to_string(&mut text).map_err(failed)?;
-    match text.lines().next().map(str::trim_end).filter(|line| !line.is_empty()) {
+    match text.lines().next().filter(|line| !line.is_empty()) {
         Some(line) => Ok(Zeroizing::new(line.to_owned())),
         None => Err(format!("the first line of {} is empty: it must be the password or the secret", file.display())),
     }

@@ -6,6 +6,7 @@ use crate::wire::attribute::{self, PasswordAlgorithm};
 use crate::wire::channel::{ChannelNumber, ChannelRange};
 use crate::wire::integrity::{Key, MacKind};
 use crate::wire::stun::{Class, Message, Method, TransactionId, Writer};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use zeroize::Zeroizing;
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 /// After this time without an answer a request is sent again, in nanoseconds; twice as long each time.
 const PATIENCE_NS: u64 = 250_000_000;
 /// How often a request is sent before the client gives up: after 8 s.
-const TRIES_MAX: u32 = 5;
+pub const TRIES_MAX: u32 = 5;
 /// IP protocol number of UDP, as REQUESTED-TRANSPORT carries it.
 const UDP: [u8; 4] = [17, 0, 0, 0];
 /// Longest request, in bytes: user name, realm and nonce are limited to some 760 bytes each.
@@ -49,7 +50,7 @@ pub enum Step {
 
 impl Step {
     /// What it is called in messages.
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Step::Binding => "Binding",
             Step::Challenge | Step::Allocate => "Allocate",
@@ -81,6 +82,14 @@ pub struct Client {
     pub relayed: SocketAddr,
     /// Requests that were sent again.
     pub repeated: u64,
+    /// How the server sees the client, of the last answer that told it.
+    pub mapped: Option<SocketAddr>,
+    /// Lifetime of the allocation when it was made, in seconds.
+    pub lifetime_s: Option<u32>,
+    /// What the server calls itself (SOFTWARE), not made fit for a terminal.
+    pub software: Option<String>,
+    /// Whether the server allocated without credentials: no request carries any from then on.
+    pub is_anonymous: bool,
     realm: Vec<u8>,
     nonce: Vec<u8>,
     key: Option<Key>,
@@ -89,6 +98,27 @@ pub struct Client {
     tries: u32,
     challenged: bool,
 }
+
+/// An answer other than the one wanted; in an [`io::Error`] it reads as what a load is to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The step that it answers.
+    pub step: Step,
+    /// The error code; 0 when there was none to read.
+    pub code: u16,
+    /// Whom the step named.
+    pub peer: SocketAddr,
+    /// The server to use in place of this one (300).
+    pub alternate: Option<SocketAddr>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&refusal(self.step, self.code, self.peer))
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// The channel every client binds.
 pub fn channel() -> ChannelNumber {
@@ -111,6 +141,10 @@ impl Client {
             peer,
             relayed: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
             repeated: 0,
+            mapped: None,
+            lifetime_s: None,
+            software: None,
+            is_anonymous: false,
             realm: Vec::new(),
             nonce: Vec::new(),
             key: None,
@@ -124,6 +158,16 @@ impl Client {
     /// Whether it holds an allocation, as far as it knows.
     pub fn is_allocated(&self) -> bool {
         self.relayed.port() != 0
+    }
+
+    /// The realm of the server's challenge; empty before one came.
+    pub fn realm(&self) -> &[u8] {
+        &self.realm
+    }
+
+    /// How often the request under way was sent, or would have been where nothing is lost.
+    pub fn tries(&self) -> u32 {
+        self.tries
     }
 
     /// Sends the request of a step under a new transaction id.
@@ -187,6 +231,9 @@ impl Client {
             Step::Refresh => {}
             Step::Free => _ = w.push(attribute::LIFETIME, &[0; 4]),
         }
+        if self.is_anonymous {
+            return w.finish().ok();
+        }
         w.push(attribute::USERNAME, account.user.as_bytes());
         w.push(attribute::REALM, &self.realm);
         w.push(attribute::NONCE, &self.nonce);
@@ -211,35 +258,42 @@ impl Client {
         match self.judge(step, &answer, account) {
             Ok(true) => Ok(true),
             Ok(false) => self.ask_again(step, now_ns, account, rng).map(|()| false),
-            Err(what) => Err(io::Error::other(what)),
+            Err(error) => Err(error),
         }
     }
 
     /// True when the step is done, false when it must be asked again with the nonce just learned.
-    fn judge(&mut self, step: Step, answer: &Message<'_>, account: &Account) -> Result<bool, String> {
+    fn judge(&mut self, step: Step, answer: &Message<'_>, account: &Account) -> io::Result<bool> {
         let code = answer.get(attribute::ERROR_CODE).and_then(attribute::error_code).unwrap_or(0);
+        if let Some(software) = answer.get(attribute::SOFTWARE) {
+            self.software = Some(String::from_utf8_lossy(software).into_owned());
+        }
         match (step, answer.class()) {
             (Step::Challenge, Class::Error) if code == 401 => self.learn(answer, account).map(|()| true),
             (Step::Challenge, Class::Success) => {
-                Err("the server allocates without credentials; this load is only made with them".into())
+                self.is_anonymous = true;
+                self.take_allocation(answer)?;
+                Err(io::Error::other("the server allocates without credentials; this load is only made with them"))
             }
             (_, Class::Error) if code == 438 && !self.challenged => {
                 self.challenged = true;
                 self.learn(answer, account).map(|()| false)
             }
-            (_, Class::Error) => Err(refusal(step, code, self.peer)),
+            (_, Class::Error) => {
+                let alternate = answer.get(attribute::ALTERNATE_SERVER).and_then(attribute::address);
+                Err(io::Error::other(Refused { step, code, peer: self.peer, alternate }))
+            }
             (Step::Binding, _) => {
-                let mapped = self.address(answer, attribute::XOR_MAPPED_ADDRESS);
-                mapped.map(|_| true).ok_or_else(|| "the answer to Binding has no mapped address".into())
+                // RFC 3489's servers tell it plainly.
+                let plain = || answer.get(attribute::MAPPED_ADDRESS).and_then(attribute::address);
+                self.mapped = self.address(answer, attribute::XOR_MAPPED_ADDRESS).or_else(plain);
+                let wrong = || io::Error::other("the answer to Binding has no mapped address");
+                self.mapped.map(|_| true).ok_or_else(wrong)
             }
-            (_, _) if !self.key.as_ref().is_some_and(|key| answer.verify_integrity(key)) => {
-                Err(format!("the answer to {} is not signed with the password", step.name()))
+            (_, _) if !self.is_anonymous && !self.key.as_ref().is_some_and(|key| answer.verify_integrity(key)) => {
+                Err(io::Error::other(format!("the answer to {} is not signed with the password", step.name())))
             }
-            (Step::Allocate, _) => {
-                let relayed = self.address(answer, attribute::XOR_RELAYED_ADDRESS);
-                self.relayed = relayed.ok_or("the answer to Allocate has no relayed address")?;
-                Ok(true)
-            }
+            (Step::Allocate, _) => self.take_allocation(answer).map(|()| true),
             (Step::Free, _) => {
                 self.relayed.set_port(0);
                 Ok(true)
@@ -248,14 +302,24 @@ impl Client {
         }
     }
 
+    /// Takes what a successful Allocate tells.
+    fn take_allocation(&mut self, answer: &Message<'_>) -> io::Result<()> {
+        let relayed = self.address(answer, attribute::XOR_RELAYED_ADDRESS);
+        self.relayed = relayed.ok_or_else(|| io::Error::other("the answer to Allocate has no relayed address"))?;
+        self.mapped = self.address(answer, attribute::XOR_MAPPED_ADDRESS).or(self.mapped);
+        self.lifetime_s = answer.get(attribute::LIFETIME).and_then(attribute::lifetime);
+        Ok(())
+    }
+
     fn address(&self, answer: &Message<'_>, kind: u16) -> Option<SocketAddr> {
         attribute::xor_address(answer.get(kind)?, &self.id)
     }
 
     /// Takes realm and nonce of a challenge.
-    fn learn(&mut self, answer: &Message<'_>, account: &Account) -> Result<(), String> {
-        self.nonce = answer.get(attribute::NONCE).ok_or("the server's challenge has no nonce")?.to_vec();
-        let realm = answer.get(attribute::REALM).ok_or("the server's challenge has no realm")?;
+    fn learn(&mut self, answer: &Message<'_>, account: &Account) -> io::Result<()> {
+        let lacks = |what| move || io::Error::other(format!("the server's challenge has no {what}"));
+        self.nonce = answer.get(attribute::NONCE).ok_or_else(lacks("nonce"))?.to_vec();
+        let realm = answer.get(attribute::REALM).ok_or_else(lacks("realm"))?;
         if self.key.is_none() || self.realm != realm {
             self.realm = realm.to_vec();
             let (user, password) = (account.user.as_bytes(), account.password.as_bytes());

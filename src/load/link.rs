@@ -8,6 +8,7 @@ use mio::{Interest, Registry, Token};
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -62,6 +63,18 @@ pub struct Stream {
     taken: usize,
     filled: usize,
 }
+
+/// Why a TLS session failed; in an [`io::Error`] it reads as what a load is to do about it.
+#[derive(Clone, Debug)]
+pub struct TlsFault(pub rustls::Error);
+
+impl fmt::Display for TlsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TLS: {}; --insecure takes any certificate, --ca FILE trusts another", self.0)
+    }
+}
+
+impl std::error::Error for TlsFault {}
 
 /// A UDP socket that never blocks and has a large receive buffer.
 pub fn udp_socket(local: SocketAddr) -> io::Result<UdpSocket> {
@@ -165,6 +178,23 @@ impl Link {
         }
     }
 
+    /// Goes on with the connection and the TLS session as far as they go now, and says whether both stand. To wait for
+    /// that is left to those who want to know when it was; a request may be sent before.
+    pub fn stands(&mut self) -> io::Result<bool> {
+        match self {
+            Link::Datagrams(_) => Ok(true),
+            Link::Stream(stream) => stream.stands(),
+        }
+    }
+
+    /// The TLS session, where there is one.
+    pub fn session(&self) -> Option<&ClientConnection> {
+        match self {
+            Link::Datagrams(_) => None,
+            Link::Stream(stream) => stream.tls.as_ref(),
+        }
+    }
+
     /// Sends on what waits for the stream to be writable.
     pub fn flush(&mut self) -> io::Result<()> {
         match self {
@@ -257,6 +287,29 @@ impl Stream {
         }
     }
 
+    /// As [`Link::stands`].
+    fn stands(&mut self) -> io::Result<bool> {
+        if let Some(error) = self.tcp.take_error()? {
+            return Err(error);
+        }
+        match self.tcp.peer_addr() {
+            Err(error) if is_not_yet(&error) => return Ok(false),
+            result => _ = result?,
+        }
+        let is_handshaking = |tls: &Option<ClientConnection>| tls.as_ref().is_some_and(|tls| tls.is_handshaking());
+        if is_handshaking(&self.tls) {
+            self.flush()?;
+            match self.read_more() {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(len) => self.filled += len,
+                Err(error) if is_not_yet(&error) => {}
+                Err(error) => return Err(error),
+            }
+            self.flush()?;
+        }
+        Ok(!is_handshaking(&self.tls))
+    }
+
     /// As [`Link::receive`].
     pub fn receive(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
@@ -300,9 +353,14 @@ impl Stream {
             if session.read_tls(&mut self.tcp)? == 0 {
                 return Ok(0);
             }
-            let state = session.process_new_packets().map_err(|error| {
-                io::Error::other(format!("TLS: {error}; --insecure takes any certificate, --ca FILE trusts another"))
-            })?;
+            let state = match session.process_new_packets() {
+                Ok(state) => state,
+                Err(error) => {
+                    // The server is told why, as far as the connection takes it.
+                    let _ = flush_session(session, &mut self.tcp);
+                    return Err(io::Error::other(TlsFault(error)));
+                }
+            };
             if state.tls_bytes_to_write() > 0 {
                 match flush_session(session, &mut self.tcp) {
                     Err(error) if is_not_yet(&error) => {}

@@ -3,7 +3,7 @@
 //! It loads only the server it is pointed at and ends after the time it is given. Every packet carries a stamp and bytes
 //! that follow from it, so that a lost, doubled, damaged or misled one is seen. Pure are [`plan`], [`pace`],
 //! [`sources`], [`payload`], [`frame`], [`histogram`], [`ledger`], [`books`], [`upkeep`] and [`report`]; sockets are in
-//! [`link`], [`datagrams`], [`stage`], [`relay`], [`traffic`] and [`control`].
+//! [`link`], [`datagrams`], [`stage`], [`relay`], [`traffic`] and [`control`]; [`trust`] is about certificates.
 
 pub mod books;
 pub mod client;
@@ -21,6 +21,7 @@ pub mod report;
 pub mod sources;
 pub mod stage;
 pub mod traffic;
+pub mod trust;
 pub mod upkeep;
 pub mod uri;
 pub mod usage;

@@ -76,10 +76,16 @@ impl fmt::Display for Uri {
 impl Uri {
     /// The first address of the host; the error is in words.
     pub fn resolve(&self) -> Result<SocketAddr, String> {
-        let mut found = (self.host.as_str(), self.port)
+        self.resolve_all().map(|found| found[0])
+    }
+
+    /// Every address of the host, at least one; the error is in words. It waits as long as the system's resolver does.
+    pub fn resolve_all(&self) -> Result<Vec<SocketAddr>, String> {
+        let found = (self.host.as_str(), self.port)
             .to_socket_addrs()
             .map_err(|error| format!("{} is not found: {error}", self.host))?;
-        found.next().ok_or_else(|| format!("{} has no address", self.host))
+        let found: Vec<_> = found.collect();
+        if found.is_empty() { Err(format!("{} has no address", self.host)) } else { Ok(found) }
     }
 }
 
