@@ -2,7 +2,8 @@
 # Installs what the tests need and runs every check of this package, on a Debian machine.
 #
 #   tests/run.sh            install what is missing, then check everything; stops at the first failure
-#   tests/run.sh --all      the same, and install cargo-deny too (minutes of compiling; also with CI=true)
+#   tests/run.sh --all      the same, and what takes minutes more: cargo-deny, and the packages, for which root is
+#                           needed (also with CI=true)
 #   tests/run.sh --install  install what is missing, check nothing
 #
 # Needs Rust (rustup.rs, with rustfmt and clippy). Everything else comes from apt, npm and cargo; apt is called as
@@ -70,6 +71,19 @@ chromium chromium
 openssl openssl
 node nodejs
 npm npm
+groff groff-base
+mandoc mandoc
+zsh zsh
+fish fish
+systemd-analyze systemd
+PACKAGES
+  [[ $with_all == yes ]] || return 0
+  while read -r program package; do
+    has "$program" || echo "$package"
+  done <<'PACKAGES'
+debootstrap debootstrap
+rpm rpm
+systemd-nspawn systemd-container
 PACKAGES
 }
 
@@ -107,8 +121,11 @@ install_cargo_tools() {
     die "run: rustup component add rustfmt clippy"
   fi
   has cargo-fuzz || cargo install --locked --version "$CARGO_FUZZ_VERSION" cargo-fuzz
-  if ! has cargo-deny && [[ $with_deny == yes ]]; then
+  if ! has cargo-deny && [[ $with_all == yes ]]; then
     cargo install --locked cargo-deny
+  fi
+  if [[ $with_all == yes ]]; then
+    packaging/build.sh --install
   fi
 }
 
@@ -122,12 +139,12 @@ fuzz() {
     -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0
 }
 
-with_deny=no
-[[ ${CI:-} == true ]] && with_deny=yes
+with_all=no
+[[ ${CI:-} == true ]] && with_all=yes
 only_install=no
 for option in "$@"; do
   case $option in
-    --all) with_deny=yes ;;
+    --all) with_all=yes ;;
     --install) only_install=yes ;;
     *) die "unknown option $option; see the head of this file" ;;
   esac
@@ -153,6 +170,18 @@ begin "tests"
 cargo test --locked
 begin "release build"
 cargo build --release --locked
+begin "units"
+tests/packages.sh --unit
+if [[ $with_all == yes ]]; then
+  begin "packages"
+  packaging/build.sh
+  begin "packages tried"
+  as_root tests/packages.sh
+  end_section
+else
+  end_section
+  printf '\nnot checked: packages (--all builds, installs and tries them)\n'
+fi
 for target in "${FUZZ_TARGETS[@]}"; do
   begin "fuzz $target"
   fuzz "$target"
