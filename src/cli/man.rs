@@ -88,6 +88,7 @@ fn command_page(command: &clap::Command) -> io::Result<String> {
     if command.get_arguments().any(|argument| !argument.is_hide_set()) {
         page.take(|out| man.render_options_section(out))?;
     }
+    environment(command, &mut page);
     if below {
         page.take(|out| man.render_subcommands_section(out))?;
     }
@@ -102,13 +103,26 @@ fn command_page(command: &clap::Command) -> io::Result<String> {
     Ok(page.text())
 }
 
+/// The variables that stand for options.
+fn environment(command: &clap::Command, page: &mut Page) {
+    let variables = command.get_arguments().filter_map(|argument| Some((argument.get_env()?, argument.get_long()?)));
+    for (at, (variable, option)) in variables.enumerate() {
+        if at == 0 {
+            page.section("ENVIRONMENT");
+        }
+        page.entry(&[&variable.to_string_lossy()], &format!("Stands for --{option}, which wins over it."));
+    }
+}
+
 fn configuration_page() -> String {
     let mut page = Page::default();
     page.title("turnpike.toml", 5, SOURCE, MANUAL);
     page.section("NAME");
     page.line("turnpike.toml \\- the configuration of the STUN/TURN relay turnpike");
     page.section("DESCRIPTION");
-    page.paragraph("Each key is shown as it is without being set.");
+    page.paragraph(
+        "What follows is the installed file. Each key is shown with its default, and has a # before it there.",
+    );
     sample::write(SAMPLE, &mut page);
     page.section("SEE ALSO");
     page.line("\\fBturnpike\\fR(1), \\fBturnpike\\-check\\fR(1), \\fBturnpike\\-explain\\fR(1)");

@@ -7,7 +7,8 @@ use super::roff::Page;
 
 /// Writes the keys of a sample and what they do.
 pub fn write(sample: &str, page: &mut Page) {
-    let mut lines = sample.lines().peekable();
+    // The first line is the title, which a page has already.
+    let mut lines = sample.lines().skip_while(|line| line.starts_with("# ")).peekable();
     let mut seen_key = false;
     while let Some(line) = lines.next() {
         if line.starts_with('[') {
@@ -81,7 +82,7 @@ mod tests {
     fn keys_stand_above_what_they_do() {
         let mut page = Page::default();
         write(
-            "# All of it.\n#\n#   turnpike run\n#\n# More.\n\n# One.\n# a = 1\n\n[t]   # Two.\n\n# Both\n# of them.\n# b = \"x\"\n# c = []\n",
+            "# Title.\n#\n# All of it.\n#\n#   turnpike run\n#\n# More.\n\n# One.\n# a = 1\n\n[t]   # Two.\n\n# Both\n# of them.\n# b = \"x\"\n# c = []\n",
             &mut page,
         );
         let text = page.text();

@@ -58,9 +58,19 @@ pub fn lines(view: &View, size: Size) -> Vec<Line> {
     );
     text.extend(totals(view).into_iter().map(plain));
     text.push(plain(String::new()));
-    let mut table = sessions(&view.now.sessions).into_iter();
-    text.extend(table.next().map(|heading| (heading, true)));
-    text.extend(table.map(plain));
+    let table = sessions(&view.now.sessions);
+    let listed = table.len().saturating_sub(1);
+    let room = size.lines.saturating_sub(text.len() + 1);
+    let total = usize::try_from(number(&view.now.sessions, "/total")).unwrap_or(usize::MAX).max(listed);
+    // The last line says how many there is no room for.
+    let shown = if total > room { listed.min(room.saturating_sub(1)) } else { listed };
+    let mut rows = table.into_iter();
+    text.extend(rows.next().map(|heading| (heading, true)));
+    text.extend(rows.take(shown).map(plain));
+    text.extend((total > shown).then(|| plain(format!("and {} more", total - shown))));
+    text.extend(
+        is_partial(&view.now.sessions).then(|| plain("a worker did not show all of its sessions in time".into())),
+    );
     text.truncate(size.lines);
     let cut = |text: String| text.chars().take(size.columns).collect();
     text.into_iter().map(|(text, is_heading)| Line { text: cut(text), is_heading }).collect()
@@ -133,6 +143,10 @@ fn each(rates: Option<Vec<(String, f64)>>) -> String {
 /// What stands for a rate that is not known yet.
 fn unknown() -> String {
     "-".into()
+}
+
+fn is_partial(sessions: &Value) -> bool {
+    sessions["partial"].as_bool() == Some(true)
 }
 
 /// The sessions, a heading before them.
@@ -245,6 +259,22 @@ mod tests {
         now.sessions = json!({ "sessions": [] });
         let view = View { before: None, now: &now, trouble: None };
         assert_eq!(text(&view, WIDE).last().map(String::as_str), Some("no sessions"));
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_counted() {
+        let mut now = sample(Instant::now(), 5, 0);
+        let one = now.sessions["sessions"][0].clone();
+        now.sessions = json!({ "total": 500, "partial": false, "sessions": vec![one; 200] });
+        let view = View { before: None, now: &now, trouble: None };
+        let text = |height| text(&view, Size { columns: 200, lines: height });
+        assert_eq!((text(12).len(), text(12)[11].as_str()), (12, "and 498 more"));
+        assert_eq!(text(300).last().map(String::as_str), Some("and 300 more"));
+        now.sessions["partial"] = json!(true);
+        now.sessions["total"] = json!(200);
+        let view = View { before: None, now: &now, trouble: None };
+        let lines = super::lines(&view, Size { columns: 200, lines: 300 });
+        assert!(lines.last().is_some_and(|line| line.text.starts_with("a worker did not show")));
     }
 
     #[test]
