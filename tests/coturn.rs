@@ -15,6 +15,8 @@ mod habits;
 mod keys;
 #[path = "coturn/mutations.rs"]
 mod mutations;
+#[path = "coturn/pages.rs"]
+mod pages;
 #[path = "coturn/values.rs"]
 mod values;
 

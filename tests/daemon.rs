@@ -35,6 +35,8 @@ mod ports;
 mod ranges;
 #[path = "daemon/relaying.rs"]
 mod relaying;
+#[path = "daemon/refusals.rs"]
+mod refusals;
 #[path = "daemon/reload.rs"]
 mod reload;
 #[path = "daemon/resources.rs"]

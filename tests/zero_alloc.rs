@@ -9,15 +9,17 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use turnpike::engine::{self, Engine, Limits, Listen, Protocol, RelayConfig};
 use turnpike::stats::Direction;
 use turnpike::turn;
 use turnpike::turn::Transport;
-use turnpike::turn::auth::Credentials;
+use turnpike::turn::auth::{Credentials, Secret};
 use turnpike::turn::policy::PeerPolicy;
 use turnpike::wire::attribute;
-use wire_client::{ALICE, Client, Draft, REALM, Reply, allocate, bind, binding, channel, permit, send};
+use wire_client::{
+    ALICE, Client, Draft, REALM, Reply, SECRET, allocate, bind, binding, channel, permit, rest_password, send,
+};
 
 /// Threads that are told apart.
 const THREADS_MAX: usize = 64;
@@ -81,6 +83,7 @@ fn asked_since(first: usize) -> u64 {
 fn start() -> Engine {
     let mut auth = Credentials::new(REALM);
     auth.add_user(ALICE.0, ALICE.1);
+    auth.secrets = vec![Secret::new(SECRET)];
     let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
     let engine = engine::spawn(engine::Config {
         workers: 1,
@@ -116,11 +119,11 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(server: SocketAddr) -> Caller {
+    fn new(server: SocketAddr, who: (&str, &str)) -> Caller {
         let socket = socket();
         socket.connect(server).expect("loopback has a route");
         let local = socket.local_addr().expect("the socket is bound");
-        let account = Client::new(Client::sender(local, server, Transport::Udp), ALICE);
+        let account = Client::new(Client::sender(local, server, Transport::Udp), who);
         let mut caller = Caller { socket, account, relayed: local };
         let challenge = caller.exchange(&allocate().encode());
         caller.account.learn(&challenge);
@@ -171,8 +174,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(server: SocketAddr) -> Scene {
-        let callers = [Caller::new(server), Caller::new(server)];
+    fn new(server: SocketAddr, who: (&str, &str)) -> Scene {
+        let callers = [Caller::new(server, who), Caller::new(server, who)];
         let peers = [socket(), socket()];
         let payload: [u8; 160] = std::array::from_fn(|at| at as u8);
         let addrs = peers.each_ref().map(|peer| peer.local_addr().expect("the socket is bound"));
@@ -201,24 +204,30 @@ fn a_relayed_packet_allocates_nothing() {
     note(); // so that this thread has its place, below those that are counted
     let first_thread = THREADS.load(Ordering::Relaxed);
     let engine = start();
-    let scene = Scene::new(engine.listening()[0].addr);
-    scene.run(10 * WINDOW);
+    let server = engine.listening()[0].addr;
+    // The second credential has caps that nothing here comes near to.
+    let hour = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_secs() + 3600;
+    let capped = format!("{hour}+a9+r1000000000+b1000000000000:carol");
+    let scenes = [Scene::new(server, ALICE), Scene::new(server, (&capped, &rest_password(&capped)))];
+    scenes.iter().for_each(|scene| scene.run(10 * WINDOW));
     let before = asked_since(first_thread);
     assert!(before > 0, "the worker's allocations are counted");
-    scene.run(PACKETS);
-    assert_eq!(asked_since(first_thread) - before, 0, "allocations for {} packets", 6 * PACKETS);
+    for scene in &scenes {
+        scene.run(PACKETS);
+        assert_eq!(asked_since(first_thread) - before, 0, "allocations for {} packets", 6 * PACKETS);
+    }
     // Nor does a stranger's question, which is answered from the buffer it came in.
     let question = binding().encode();
     let stranger = socket();
-    stranger.connect(engine.listening()[0].addr).expect("loopback has a route");
+    stranger.connect(server).expect("loopback has a route");
     carry(|| drop(stranger.send(&question)), &stranger, &question[8..20], PACKETS);
     assert_eq!(asked_since(first_thread) - before, 0, "allocations for {PACKETS} Binding requests");
     // Four runs crossed the server once, two were counted on both sides of it.
     let packets = |direction| engine.stats()[0].relayed_total(direction).0;
     let relayed = packets(Direction::ToPeer) + packets(Direction::ToClient);
-    assert_eq!(relayed as usize, (4 + 2 * 2) * (PACKETS + 10 * WINDOW));
+    assert_eq!(relayed as usize, scenes.len() * (4 + 2 * 2) * (PACKETS + 10 * WINDOW));
     // But a new client's Allocate does, so it is the worker who is counted.
-    Caller::new(engine.listening()[0].addr);
+    Caller::new(server, ALICE);
     assert!(asked_since(first_thread) > before);
     engine.stop();
 }

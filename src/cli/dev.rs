@@ -119,6 +119,7 @@ fn file(options: &Options, secret: &Secret, user: Option<&(UserName, Password)>)
         Some(_) => file.http.admin_listen,
     };
     file.http.admin_socket = String::new();
+    file.auth.revocations_file = String::new();
     Ok(file)
 }
 

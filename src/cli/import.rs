@@ -1,7 +1,7 @@
 //! `turnpike import`: coturn's configuration as turnpike's, and what became of each line.
 
 use super::{Failure, host, print};
-use crate::config::coturn::{End, Note, Reader, Version};
+use crate::config::coturn::{End, FILE_LEN_MAX, Note, Reader, Version};
 use crate::config::{self, Fault};
 use std::path::PathBuf;
 
@@ -25,6 +25,11 @@ pub fn import(options: &Options) -> Result<(), Failure> {
     print(&import.toml);
     for note in &import.notes {
         eprintln!("{}", line(note));
+    }
+    if import.toml.len() > FILE_LEN_MAX {
+        let text = "the TOML is larger than the 1 MiB that is read of one file: cut [auth.users] into several, each with \
+                    that header, and name them all with -c";
+        eprintln!("{}", line(&Note::about("size", End::NeedsYou, text)));
     }
     let mut refusals = import.refusals;
     if let Some(last) = refusals.pop() {

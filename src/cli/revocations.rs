@@ -4,7 +4,7 @@
 //! written as soon as that is possible.
 
 use super::watch::Watch;
-use crate::bus::{Command, Workers};
+use crate::bus::{self, Command, Reply, SessionPage, Workers};
 use crate::config::{Fault, revocations as file};
 use crate::http::revocations::{IDS_LEN_MAX, Kept, Revocations, Revoked, RevokedId, Unkept};
 use crate::turn::{EndReason, auth};
@@ -14,6 +14,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long the sessions of one who is revoked may take to end.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether they have.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 type Ids = BTreeSet<RevokedId>;
 
@@ -23,6 +29,8 @@ pub struct Book {
     /// What is in force; read without waiting.
     ids: ArcSwap<Ids>,
     is_kept: AtomicBool,
+    /// A worker could not be told.
+    untold: AtomicBool,
     /// Held while the list changes, the disk included.
     shelf: Mutex<Shelf>,
 }
@@ -40,18 +48,19 @@ impl Book {
     /// A list that is kept in a file, if one is named, and that the workers know.
     pub fn open(workers: Workers, file: Option<PathBuf>) -> Book {
         let shelf = Shelf { file: None, seen: Watch::default(), unwritten: false, faulty: false };
-        let book = Book { workers, ids: ArcSwap::default(), is_kept: AtomicBool::new(false), shelf: Mutex::new(shelf) };
+        let book = Book {
+            workers,
+            ids: ArcSwap::default(),
+            is_kept: AtomicBool::new(false),
+            untold: AtomicBool::new(false),
+            shelf: Mutex::new(shelf),
+        };
         book.follow(file);
         book
     }
 
-    /// Whether there is a file to look at now and then.
-    pub fn has_file(&self) -> bool {
-        self.is_kept.load(Ordering::Relaxed)
-    }
-
     fn kept(&self) -> Kept {
-        if self.has_file() { Kept::File } else { Kept::Memory }
+        if self.is_kept.load(Ordering::Relaxed) { Kept::File } else { Kept::Memory }
     }
 
     /// Keeps the list in this file from now on, and reads it.
@@ -68,7 +77,8 @@ impl Book {
         }
     }
 
-    /// Reads the file when somebody else has changed it, and writes what could not be written.
+    /// Reads the file when somebody else has changed it, writes what could not be written, and tells
+    /// the workers what they could not be told.
     pub fn look(&self) {
         // Whoever changes the list looks too.
         let Some(mut shelf) = self.shelf.try_lock() else { return };
@@ -77,6 +87,9 @@ impl Book {
                 Ok(()) => tracing::info!(revoked = self.ids.load().len(), "the list of the revoked was read again"),
                 Err(fault) => tracing::error!("the list of the revoked stays as it was: {fault}"),
             }
+        }
+        if self.untold.load(Ordering::Relaxed) {
+            self.put(Ids::clone(&self.ids.load()));
         }
         if shelf.unwritten && shelf.file.is_some() && self.write(&mut shelf).is_ok() {
             tracing::info!("the list of the revoked is written again");
@@ -133,13 +146,11 @@ impl Book {
         }
     }
 
-    /// Puts a list in force. Says how many sessions that ended, and whether all workers have answered.
-    fn put(&self, ids: Ids) -> (u64, bool) {
-        if ids.is_empty() && self.ids.load().is_empty() {
-            return (0, true);
+    /// Puts a list in force. False when a worker has not been told or has not answered.
+    fn put(&self, ids: Ids) -> bool {
+        if ids == **self.ids.load() && !self.untold.load(Ordering::Relaxed) {
+            return true;
         }
-        let ended = || self.workers.stats.iter().map(|stats| stats.ended_total(EndReason::Revoked)).sum::<u64>();
-        let before = ended();
         let mut revocations = auth::Revocations::default();
         for id in &ids {
             if let Err(error) = revocations.insert(id.as_str()) {
@@ -149,8 +160,51 @@ impl Book {
         let revocations = Arc::new(revocations);
         self.ids.store(Arc::new(ids));
         let told = self.workers.tell_all(|| Command::Revoke(revocations.clone()));
-        let obeyed = super::serve::settle(&self.workers);
-        (ended().wrapping_sub(before), told && obeyed)
+        if !told {
+            tracing::error!("a worker could not be told who is revoked; it is told again");
+        }
+        self.untold.store(!told, Ordering::Relaxed);
+        told && super::serve::settle(&self.workers)
+    }
+
+    /// Sessions that were ended for being revoked, since the start.
+    fn ended(&self) -> u64 {
+        self.workers.stats.iter().map(|stats| stats.ended_total(EndReason::Revoked)).sum()
+    }
+
+    /// Waits until the last session of an id has ended: workers end many of them bit by bit. False
+    /// when that takes too long.
+    fn wait_for_the_last(&self, id: &RevokedId) -> bool {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.has_sessions(id, end) {
+                Some(false) => return true,
+                Some(true) if Instant::now() < end => std::thread::sleep(LOOK_AGAIN),
+                _ => return false,
+            }
+        }
+    }
+
+    /// Whether any worker has a session of this id; `None` when one does not answer.
+    fn has_sessions(&self, id: &RevokedId, end: Instant) -> Option<bool> {
+        let is_of = |session: &bus::Session| {
+            *session.account.payer == *id.as_str() || *session.account.username == *id.as_str().as_bytes()
+        };
+        for mailbox in &self.workers.mailboxes {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let (give, page) = crossbeam_channel::bounded(1);
+                // Whoever waited may have lost patience.
+                let reply = Reply::new(move |page| give.send(page).unwrap_or_default());
+                mailbox.send(Command::Sessions { from, reply }).ok()?;
+                let page: SessionPage = page.recv_deadline(end).ok()?;
+                if page.sessions.iter().any(is_of) {
+                    return Some(true);
+                }
+                next = page.next;
+            }
+        }
+        Some(false)
     }
 }
 
@@ -172,15 +226,16 @@ impl Revocations for Book {
             return Err(Unkept::Full);
         }
         let is_new = ids.insert(id.clone());
-        // Those who are told again obey again: it mends what a worker missed.
-        let (sessions_ended, all) = self.put(ids);
+        let before = self.ended();
+        let obeyed = self.put(ids) && self.wait_for_the_last(&id);
+        let sessions_ended = self.ended().wrapping_sub(before);
         tracing::info!(id = %id, sessions_ended, "revoked by the operator");
         let kept = match is_new || shelf.unwritten {
             true => self.write(&mut shelf),
             false => Ok(self.kept()),
         };
         let kept = kept.map_err(|()| Unkept::Unwritten(sessions_ended))?;
-        Ok(Revoked { is_new, sessions_ended, partial: !all, kept })
+        Ok(Revoked { is_new, sessions_ended, partial: !obeyed, kept })
     }
 
     fn restore(&self, id: &RevokedId) -> Result<bool, Unkept> {
@@ -194,5 +249,85 @@ impl Revocations for Book {
         tracing::info!(id = %id, "taken again by the operator");
         self.write(&mut shelf).map_err(|()| Unkept::Unwritten(0))?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A list in a folder of its own, without workers.
+    struct Shown(Book, PathBuf);
+
+    impl Shown {
+        fn new(name: &str, text: &str) -> Shown {
+            let folder = std::env::temp_dir().join(format!("turnpike-book-{name}-{}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("list"), text).unwrap();
+            let workers =
+                Workers { mailboxes: Vec::new(), stats: Vec::new(), notices: bus::notices().1, listening: Vec::new() };
+            Shown(Book::open(workers, Some(folder.join("list"))), folder)
+        }
+
+        fn revoke(&self, id: &str) -> Result<Revoked, Unkept> {
+            self.0.revoke(id.parse().unwrap())
+        }
+
+        fn restore(&self, id: &str) -> Result<bool, Unkept> {
+            self.0.restore(&id.parse().unwrap())
+        }
+
+        fn written(&self) -> usize {
+            file::read(&self.1.join("list")).unwrap().len()
+        }
+    }
+
+    impl Drop for Shown {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.1);
+        }
+    }
+
+    #[test]
+    fn there_are_so_many_ids_and_not_one_more() {
+        let text: String = (1..auth::REVOCATIONS_MAX).map(|id| format!("{id}\n")).collect();
+        let kept = Shown::new("number", &text);
+        assert!(kept.revoke("alice").unwrap().is_new);
+        assert_eq!(kept.revoke("bob"), Err(Unkept::Full));
+        assert!(!kept.0.is_revoked("bob"));
+        assert!(!kept.revoke("alice").unwrap().is_new, "who is on it stays on it");
+        assert_eq!((kept.restore("7"), kept.restore("7")), (Ok(true), Ok(false)));
+        assert!(kept.revoke("bob").unwrap().is_new);
+        assert_eq!(kept.written(), auth::REVOCATIONS_MAX);
+    }
+
+    #[test]
+    fn there_are_so_many_bytes_and_not_one_more() {
+        let id = |number: usize| format!("{number:0>width$}", width = auth::REVOKED_LEN_MAX);
+        let full = IDS_LEN_MAX / auth::REVOKED_LEN_MAX;
+        let text: String = (0..full).map(|number| id(number) + "\n").collect();
+        let kept = Shown::new("bytes", &text);
+        let left = IDS_LEN_MAX - full * auth::REVOKED_LEN_MAX;
+        assert_eq!(kept.revoke(&"x".repeat(left + 1)), Err(Unkept::Full));
+        assert!(kept.revoke(&"x".repeat(left)).unwrap().is_new);
+        assert_eq!(kept.revoke("y"), Err(Unkept::Full));
+        assert_eq!(kept.written(), full + 1);
+    }
+
+    #[test]
+    fn another_file_gets_what_it_does_not_have() {
+        let kept = Shown::new("moved", "alice\n");
+        assert_eq!(kept.revoke("bob").unwrap().kept, Kept::File);
+        let other = kept.1.join("other");
+        fs::write(&other, "carol\n").unwrap();
+        kept.0.follow(Some(other.clone()));
+        assert_eq!(file::read(&other).unwrap().len(), 3);
+        kept.0.follow(None);
+        assert_eq!(kept.revoke("dave").unwrap().kept, Kept::Memory);
+        assert!(kept.0.is_revoked("carol"));
+        assert_eq!(file::read(&other).unwrap().len(), 3, "it is not written any more");
+        kept.0.follow(Some(other.clone()));
+        assert_eq!(file::read(&other).unwrap().len(), 4);
     }
 }

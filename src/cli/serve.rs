@@ -198,12 +198,7 @@ impl Service {
 
     /// Waits for what is asked next, but no longer than something else may be due.
     fn next_wish(&self) -> Result<Wish, RecvTimeoutError> {
-        let watches = !self.watch.borrow().is_empty() || self.book.has_file();
-        match (self.board.get(), watches) {
-            (Some(_), _) => self.wishes.recv_timeout(DRAIN_CHECK),
-            (None, true) => self.wishes.recv_timeout(WATCH_CHECK),
-            (None, false) => self.wishes.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        }
+        self.wishes.recv_timeout(if self.board.get().is_some() { DRAIN_CHECK } else { WATCH_CHECK })
     }
 
     /// Puts another plan in force, as far as that goes without a restart.

@@ -224,14 +224,9 @@ impl Loaded {
             let what = format!("`{key}`: {} is this server itself", servers[at].addr);
             return Err(self.origins.fault_in(key, at, what).hint("name other servers, or none"));
         }
-        let alternate = |server: &address::AlternateServer| turn::Alternate {
-            addr: server.addr,
-            domain: server.domain.clone(),
-        };
-        Ok(DrainPlan {
-            timeout_s: self.file.drain_timeout.0,
-            alternates: servers.iter().map(alternate).collect(),
-        })
+        let alternate =
+            |server: &address::AlternateServer| turn::Alternate { addr: server.addr, domain: server.domain.clone() };
+        Ok(DrainPlan { timeout_s: self.file.drain_timeout.0, alternates: servers.iter().map(alternate).collect() })
     }
 
     fn relay(&self) -> engine::RelayConfig {

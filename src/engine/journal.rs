@@ -160,7 +160,10 @@ mod tests {
     fn what_decided_is_said_in_words() {
         let said = |answer: Answer| Rule(&answer).to_string();
         let refused = |code| Answer::new(Method::ALLOCATE, code);
-        assert_eq!(said(Answer { credential: Some(Refused::Expired(12)), ..refused(401) }), "credential expired 12 s ago");
+        assert_eq!(
+            said(Answer { credential: Some(Refused::Expired(12)), ..refused(401) }),
+            "credential expired 12 s ago"
+        );
         assert_eq!(said(Answer { rule: Some("relay.ports"), ..refused(508) }), "relay.ports");
         assert_eq!(said(refused(437)), "allocation mismatch");
     }

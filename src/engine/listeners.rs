@@ -182,3 +182,106 @@ fn check_unused(listen: Listen) -> io::Result<()> {
         Protocol::Tcp | Protocol::Tls => socket::check_unused(listen.addr, Type::STREAM),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::Domain;
+    use std::os::unix::fs::MetadataExt;
+
+    /// A socket as somebody else made it, and the listener it is for.
+    fn passed(kind: Type, addr: &str, shared: bool) -> (Inherited, Listen) {
+        let addr: SocketAddr = addr.parse().unwrap();
+        let socket = Socket::new(Domain::for_address(addr), kind, None).unwrap();
+        socket.set_reuse_port(shared).unwrap();
+        socket.bind(&addr.into()).unwrap();
+        let protocol = match kind {
+            Type::STREAM => {
+                socket.listen(1).unwrap();
+                Protocol::Tcp
+            }
+            _ => Protocol::Udp,
+        };
+        let listen = Listen { addr: socket::local_addr(&socket).unwrap(), protocol, required: true };
+        (Inherited::examine(socket.into()).unwrap(), listen)
+    }
+
+    fn bind_all(listen: &[Listen], sockets: Vec<Inherited>) -> Bound {
+        bind(listen, 2, Inheritance { sockets, keep: true }).unwrap()
+    }
+
+    fn shares(bound: &Bound) -> Vec<(usize, usize)> {
+        bound.shares.iter().map(|share| (share.udp.len(), share.tcp.len())).collect()
+    }
+
+    fn inode(socket: &Socket) -> u64 {
+        std::fs::File::from(OwnedFd::from(socket.try_clone().unwrap())).metadata().unwrap().ino()
+    }
+
+    #[test]
+    fn what_is_bound_here_is_each_workers_and_kept_first_one_of_each() {
+        let udp = Listen { addr: "127.0.0.1:0".parse().unwrap(), protocol: Protocol::Udp, required: true };
+        let bound = bind_all(&[udp, Listen { protocol: Protocol::Tcp, ..udp }], Vec::new());
+        assert_eq!(shares(&bound), [(1, 1), (1, 1)]);
+        let kinds = bound.kept.into_iter().map(|kept| Socket::from(kept).r#type().unwrap());
+        assert_eq!(kinds.collect::<Vec<_>>(), [Type::DGRAM, Type::STREAM, Type::DGRAM, Type::STREAM]);
+        let nobody = bind(&[udp], 2, Inheritance::default()).unwrap();
+        assert!(nobody.kept.is_empty());
+    }
+
+    #[test]
+    fn a_udp_socket_that_none_can_join_is_one_workers_and_the_next_anothers() {
+        let (one, listen_one) = passed(Type::DGRAM, "127.0.0.1:0", false);
+        let (two, listen_two) = passed(Type::DGRAM, "127.0.0.1:0", false);
+        let bound = bind_all(&[listen_one, listen_two], vec![one, two]);
+        assert_eq!(shares(&bound), [(1, 0), (1, 0)]);
+        assert!(bound.kept.is_empty(), "who passed them keeps them");
+        assert_eq!(bound.listening, [listen_one, listen_two]);
+    }
+
+    #[test]
+    fn a_shared_udp_socket_is_joined_and_only_the_new_one_is_to_be_kept() {
+        let (one, listen) = passed(Type::DGRAM, "127.0.0.1:0", true);
+        let bound = bind_all(&[listen], vec![one]);
+        assert_eq!(shares(&bound), [(1, 0), (1, 0)]);
+        assert_eq!(bound.kept.len(), 1);
+    }
+
+    #[test]
+    fn more_sockets_than_workers_are_closed() {
+        let (one, listen) = passed(Type::DGRAM, "127.0.0.1:0", true);
+        let same = listen.addr.to_string();
+        let more = [(); 2].map(|()| passed(Type::DGRAM, &same, true).0);
+        let bound = bind_all(&[listen], std::iter::once(one).chain(more).collect());
+        assert_eq!((shares(&bound), bound.kept.len()), (vec![(1, 0), (1, 0)], 0));
+    }
+
+    #[test]
+    fn a_tcp_socket_that_none_can_join_is_every_workers() {
+        let (tcp, listen) = passed(Type::STREAM, "127.0.0.1:0", false);
+        let bound = bind_all(&[listen], vec![tcp]);
+        assert_eq!((shares(&bound), bound.kept.len()), (vec![(0, 1), (0, 1)], 0));
+        let [one, two] = [0, 1].map(|worker| inode(&bound.shares[worker].tcp[0].socket));
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn a_tcp_socket_on_every_address_stands_for_its_listeners() {
+        let (tcp, listen) = passed(Type::STREAM, "0.0.0.0:0", false);
+        let on = |ip: &str| Listen { addr: SocketAddr::new(ip.parse().unwrap(), listen.addr.port()), ..listen };
+        let listens = [on("127.0.0.1"), on("127.0.0.2")];
+        let udp = Listen { protocol: Protocol::Udp, ..listens[0] };
+        let bound = bind_all(&[listens[0], listens[1], udp], vec![tcp]);
+        assert_eq!((shares(&bound), bound.kept.len()), (vec![(1, 1), (1, 1)], 2));
+        assert_eq!(bound.listening, [listens[0], listens[1], udp]);
+    }
+
+    #[test]
+    fn an_address_in_use_is_named() {
+        let (_other, listen) = passed(Type::DGRAM, "127.0.0.1:0", false);
+        let Err(error) = bind(&[listen], 2, Inheritance::default()) else { panic!("it is in use") };
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(error.to_string().starts_with(&format!("cannot listen on {}", listen.addr)), "{error}");
+        assert!(bind(&[], 1, Inheritance::default()).is_err());
+    }
+}

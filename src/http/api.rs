@@ -21,8 +21,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use shapes::{
-    Closed, DrainWanted, Draining, KickQuery, ProblemShape, ReloadedShape, RoomShape, SessionDetail, Sessions, SessionsQuery,
-    SettingShape, Status,
+    Closed, DrainWanted, Draining, KickQuery, ProblemShape, ReloadedShape, RoomShape, SessionDetail, Sessions,
+    SessionsQuery, SettingShape, Status,
 };
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,6 +20,9 @@ use std::hash::BuildHasher;
 /// Version of [`State`].
 pub const STATE_VERSION: u16 = 2;
 
+/// Bytes left to an allocation whose traffic is not capped by its credential.
+pub const UNMETERED: u64 = u64::MAX;
+
 /// All that a server must know to go on serving its allocations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -95,7 +98,8 @@ pub struct Allocation {
     pub traffic: Traffic,
     /// What its credential may use.
     pub caps: Caps,
-    /// Bytes that it may still relay, where [`Caps::bytes`] is set.
+    /// Bytes that it may still relay: [`UNMETERED`] where its credential caps neither bytes nor
+    /// rate, so that one look at what a packet changes anyway tells.
     pub bytes_left: u64,
     /// Byte rates: to peers, to the client.
     pub rates: [Bucket; 2],
@@ -125,7 +129,17 @@ impl Allocation {
     /// Whether its credential caps what is relayed.
     #[inline]
     pub fn is_metered(&self) -> bool {
-        self.caps.bytes_per_second.is_some() || self.caps.bytes.is_some()
+        self.bytes_left != UNMETERED
+    }
+
+    /// Bytes that a new allocation with these caps may relay. One whose rate alone is capped has
+    /// more than anyone lives to use.
+    pub fn bytes_granted(caps: &Caps) -> u64 {
+        match (caps.bytes, caps.bytes_per_second) {
+            (Some(bytes), _) => bytes.min(UNMETERED - 1),
+            (None, Some(_)) => UNMETERED - 1,
+            (None, None) => UNMETERED,
+        }
     }
 
     /// Takes `bytes` in a direction, an index of its rates, off the rate and the bytes that are
@@ -139,7 +153,7 @@ impl Allocation {
         if rate != 0 && !self.rates[direction].take(now_ms, rate, rate, bytes) {
             return Err(DropReason::Bandwidth);
         }
-        if self.caps.bytes.is_some() {
+        if self.is_metered() {
             self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(DropReason::CredentialUsedUp)?;
         }
         Ok(())

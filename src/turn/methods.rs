@@ -122,7 +122,7 @@ impl Server {
             channels: Channels::default(),
             traffic: Traffic::default(),
             caps,
-            bytes_left: caps.bytes.unwrap_or(u64::MAX),
+            bytes_left: Allocation::bytes_granted(&caps),
             rates: [Bucket::default(); 2],
             icmp_rate: Bucket::default(),
         };

@@ -3,7 +3,7 @@
 //! Here are the two paths a relayed packet takes and the life of allocations; requests are in
 //! `request`. Validity is judged at look-up; the wheel only frees what is over.
 
-use super::allocation::{Allocation, STATE_VERSION, State, Table};
+use super::allocation::{Allocation, STATE_VERSION, State, Table, UNMETERED};
 use super::auth::Revocations;
 use super::drain::{Drain, Draining};
 use super::expiry::Wheel;
@@ -243,7 +243,7 @@ impl Server {
     /// allocations of the same credential use them too. At 0 the allocation ends.
     pub fn set_bytes_left(&mut self, now: Now, id: AllocationId, bytes_left: u64) {
         let Some(allocation) = self.table.get_mut(id).filter(|a| a.caps.bytes.is_some()) else { return };
-        allocation.bytes_left = bytes_left;
+        allocation.bytes_left = bytes_left.min(UNMETERED - 1);
         if bytes_left == 0 {
             self.delete(now, id, EndReason::Quota);
         }

@@ -26,7 +26,7 @@ fn turnpike(scratch: &Scratch, arguments: &[&str]) -> Command {
     command
 }
 
-fn output(scratch: &Scratch, arguments: &[&str]) -> (Option<i32>, String, String) {
+pub fn output(scratch: &Scratch, arguments: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = turnpike(scratch, arguments).output().unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
@@ -158,6 +158,27 @@ fn coturns_command_line_serves_and_wins_over_its_file() {
     assert!(code == Some(78) && said.contains("the file can not be found (gone.conf)"), "{said}");
     let (code, shown, _) = output(&scratch, &["coturn", "--version"]);
     assert!(code == Some(0) && shown.starts_with("turnpike "), "{shown}");
+}
+
+/// As a unit file has it: no file, everything in the command, one word changed.
+#[test]
+fn coturns_command_line_needs_no_file() {
+    let scratch = Scratch::new();
+    let secret = "a secret of 24 bytes ...";
+    let option = format!("--static-auth-secret={secret}");
+    let line = ["coturn", "-n", "-L", "127.0.0.1", "--listening-port=0", &option, "--realm=example.org", "--no-tls"];
+    let server = Server::start(&scratch, &line);
+    let (udp, _) = server.udp();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let name = format!("{}:alice", now + 3600);
+    let password = turnpike::wire::integrity::rest_password(secret.as_bytes(), name.as_bytes());
+    let reply = allocated(udp, (&name, std::str::from_utf8(&password).unwrap()), "example.org");
+    assert_eq!(reply.code(), 0, "{reply:?}");
+    drop(server);
+    let line = ["coturn", "-n", "-a", "-L127.0.0.1", "-p0", "--user=alice:wonderland", "-fvr", "example.org"];
+    let server = Server::start(&scratch, &line);
+    let reply = allocated(server.udp().0, ("alice", "wonderland"), "example.org");
+    assert_eq!(reply.code(), 0, "{reply:?}");
 }
 
 /// What `check` says of a file: every value in force and every listener, without where they come from.

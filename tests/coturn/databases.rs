@@ -1,10 +1,12 @@
 //! Databases beside a coturn file: SQLite as coturn's own tools write it, and as accidents leave it.
 
+use super::binary::output;
+use super::mutations::Random;
 use super::{Scratch, contents, ends, host, imported, loaded, reader};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use turnpike::config::coturn::{End, Import, Note, Reader, unread};
+use turnpike::config::coturn::{End, FILE_LEN_MAX, Import, Note, Reader, unread};
 use turnpike::config::{self};
 
 /// coturn's tables, as its turnadmin makes them.
@@ -246,8 +248,35 @@ fn a_database_that_can_not_be_read_is_a_clear_line_and_reloads_go_on_without() {
 
 /// Users of realm `x`.
 fn rows(users: usize) -> String {
-    let one = |at| format!("insert into turnusers_lt values ('x', 'user{at}', '{KEY}');");
-    format!("begin; {} commit;", (0..users).map(one).collect::<String>())
+    format!(
+        "insert into turnusers_lt with recursive c(n) as (values(1) union all select n + 1 from c where n < {users})
+            select 'x', 'user' || n, '{KEY}' from c;"
+    )
+}
+
+/// Bytes of a database changed at random: it is read, or it is said why not, and it is left as it is.
+#[test]
+fn a_damaged_database_never_stops_the_reader() {
+    let scratch = Scratch::new();
+    let whole = std::fs::read(database(&scratch, "whole", &rows(300))).unwrap();
+    let (mut read, mut refused) = (0, 0);
+    for seed in 0..100 {
+        let mut random = Random(seed);
+        let mut bytes = whole.clone();
+        for _ in 0..1 + random.below(40) {
+            // Half of them where the schema is.
+            let end = if random.below(2) == 0 { 4096 } else { bytes.len() };
+            let at = random.below(end);
+            bytes[at] = random.next() as u8;
+        }
+        let path = scratch.file("turndb", &bytes);
+        let import = imported(&scratch, "realm=x\nlt-cred-mech\nuser=a:b\nuserdb=turndb\n", "4.17.1");
+        assert!(import.loaded.is_ok() && !of_database(&import).text.is_empty(), "seed {seed}");
+        let is_read = !of_database(&import).is_unread;
+        (read, refused) = (read + usize::from(is_read), refused + usize::from(!is_read));
+        assert!(std::fs::read(path).unwrap() == bytes, "seed {seed}: it was changed");
+    }
+    assert!(read > 5 && refused > 5, "{read} of 100 were read, {refused} were not");
 }
 
 #[test]
@@ -295,9 +324,29 @@ fn a_database_is_bounded_and_a_large_one_is_read() {
     let text = "realm=x\nlt-cred-mech\nuserdb=turndb\n";
     let direct = loaded(&scratch, text);
     assert_eq!(direct.file.auth.users.len(), 50_000);
-    let note = &imported(&scratch, text, "4.17.1");
-    let note = of_database(note);
+    let note = direct.origins.notes().iter().find(|note| note.key == "userdb").unwrap();
     assert!(note.end == End::NeedsYou && note.text.contains("more than 50000 rows"), "{}", note.text);
+}
+
+#[test]
+fn a_toml_that_is_too_large_for_one_file_is_said_to_be() {
+    let scratch = Scratch::new();
+    // Long names, so that there need not be many.
+    let long = "update turnusers_lt set name = name || hex(zeroblob(200))";
+    database(&scratch, "turndb", &format!("{} {long}", rows(2600)));
+    scratch.file("turnserver.conf", "realm=x\nlt-cred-mech\nuserdb=turndb\n");
+    let (code, toml, said) = output(&scratch, &["import", "turnserver.conf"]);
+    assert!(code == Some(0) && toml.len() > FILE_LEN_MAX, "{said}");
+    assert!(said.contains("needs you (default) size: the TOML is larger than the 1 MiB"), "{said}");
+    scratch.file("turnpike.toml", &toml);
+    let (code, _, said) = output(&scratch, &["check", "-c", "turnpike.toml"]);
+    assert!(code == Some(78) && said.contains("larger than 1 MiB"), "{said}");
+    // As it is told: in two files.
+    let half = toml.match_indices('\n').map(|(at, _)| at + 1).find(|&at| at > toml.len() / 2).unwrap();
+    let second = scratch.file("b.toml", format!("[auth.users]\n{}", &toml[half..]));
+    let files = vec![scratch.file("a.toml", &toml[..half]), second];
+    let loaded = config::load(&config::Inputs { files, ..config::Inputs::default() }).unwrap();
+    assert_eq!(loaded.file.auth.users.len(), 2600);
 }
 
 #[test]

@@ -58,6 +58,16 @@ fn cases() -> Vec<(&'static str, &'static str, Value)> {
             json!(["192.0.2.8:3478"]),
         ),
         ("alternate-server=192.0.2.8\ntcp-alternate-server=192.0.2.8", "alternate_servers", json!(["192.0.2.8:3478"])),
+        (
+            "listening-ip=192.0.2.7\nalternate-server=192.0.2.7\nalternate-server=192.0.2.7:3479",
+            "alternate_servers",
+            json!(["192.0.2.7:3479"]),
+        ),
+        (
+            "external-ip=192.0.2.8/10.0.0.7\nlistening-port=443\nalternate-server=192.0.2.8:443",
+            "alternate_servers",
+            json!([]),
+        ),
         ("alternate-server=192.0.2.8:turn\nalternate-server=0.0.0.0", "alternate_servers", json!([])),
         ("relay-threads=0", "workers", json!(1)),
         ("relay-threads=1000", "workers", json!(128)),

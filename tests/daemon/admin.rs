@@ -208,6 +208,22 @@ fn a_revoked_user_is_out_now_and_after_a_restart() {
 }
 
 #[test]
+fn every_session_of_a_revoked_user_is_ended_and_counted_however_many_there_are() {
+    // More than a worker ends at a time.
+    const SESSIONS: usize = 300;
+    let (server, admin) = server(&["auth.revocations_file="]);
+    let udp = server.addr("udp", LOOPBACK[0]);
+    let mut bob = Caller::as_user(BOB, Via::Udp, udp);
+    bob.allocate(allocate());
+    let _callers: Vec<Caller> = (0..SESSIONS).map(|_| Caller::allocated(Via::Udp, udp).0).collect();
+    let said = says(&admin, &["revoke", "alice"]);
+    assert!(said.starts_with(&format!("alice is revoked: {SESSIONS} sessions ended; ")), "{said}");
+    assert_eq!(says(&admin, &["sessions", "--user", "alice"]), "no sessions\n");
+    assert_eq!(bob.code(refresh(600)), 0);
+    server.stop();
+}
+
+#[test]
 fn a_list_that_somebody_else_writes_is_read_and_a_faulty_one_is_left_alone() {
     let list = List::new("edited");
     let (server, admin) = server(&[&list.setting()]);

@@ -63,7 +63,7 @@ fn a_faulty_configuration_is_refused_whole_and_the_old_one_stays() {
     assert!(line.contains("the old configuration stays") && line.contains("turnpike.toml:3"), "{line}");
     assert_eq!(Caller::new(Via::Udp, udp).code(allocate()), 0);
     assert_eq!(Caller::as_user(("eve", "x"), Via::Udp, udp).ask(allocate()).code(), 401);
-    server.signal("TERM");
+    server.signal("INT");
     assert_eq!(server.wait().0.code(), Some(0));
 }
 

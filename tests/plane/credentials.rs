@@ -299,7 +299,10 @@ fn caps_ride_in_the_name_and_are_told() {
     for (caps, suffix) in [
         (json!({}), ""),
         (json!({ "allocations": 2 }), "+a2"),
-        (json!({ "bytes": 1_000_000_000_u64, "bytes_per_second": 125_000, "allocations": 2 }), "+a2+r125000+b1000000000"),
+        (
+            json!({ "bytes": 1_000_000_000_u64, "bytes_per_second": 125_000, "allocations": 2 }),
+            "+a2+r125000+b1000000000",
+        ),
         (json!({ "allocations": 1_000_000, "bytes": (1_u64 << 53) - 1 }), "+a1000000+b9007199254740991"),
     ] {
         let mut body = caps.clone();

@@ -183,8 +183,7 @@ fn a_datagram_that_does_not_fit_into_what_is_left_ends_the_allocation() {
         let mut world = World::new();
         let carol = connected(&mut world, "1893456000+b100:carol");
         assert_eq!(send_bytes(&mut world, &carol, 60), None);
-        let dropped =
-            if to_peer { send_bytes(&mut world, &carol, 41) } else { hear_bytes(&mut world, &carol, 41) };
+        let dropped = if to_peer { send_bytes(&mut world, &carol, 41) } else { hear_bytes(&mut world, &carol, 41) };
         assert_eq!((dropped, end_of(&world)), (Some(DropReason::CredentialUsedUp), Some(EndReason::Quota)));
     }
 }

@@ -9,7 +9,8 @@ use turnpike::wire::attribute;
 
 /// A drain without an end that sends clients to these servers.
 fn elsewhere(alternates: &[(&str, Option<&str>)]) -> Drain {
-    let alternate = |&(addr, domain): &(&str, Option<&str>)| Alternate { addr: peer(addr), domain: domain.map(Box::from) };
+    let alternate =
+        |&(addr, domain): &(&str, Option<&str>)| Alternate { addr: peer(addr), domain: domain.map(Box::from) };
     Drain { alternates: alternates.iter().map(alternate).collect(), left_ms: u64::MAX }
 }
 
@@ -97,7 +98,8 @@ fn cf_56_s7_2_while_clients_are_sent_elsewhere_those_that_are_there_are_served_o
     assert_eq!(world.answer(&bob.sender, &binding().encode()).code(), 0, "Binding goes on");
     let asked = bob.sign(allocate());
     assert_eq!(world.answer(&bob.sender, &asked).code(), 300);
-    for (draft, code) in [(allocate().with(0x7FFF, []), 420), (allocate().without(attribute::REQUESTED_TRANSPORT), 400)] {
+    for (draft, code) in [(allocate().with(0x7FFF, []), 420), (allocate().without(attribute::REQUESTED_TRANSPORT), 400)]
+    {
         assert_eq!(world.code(&bob, draft), code, "what is wrong with a request is said first");
     }
     world.succeed(&alice, refresh(0));

@@ -267,7 +267,8 @@ fn cf_98_s21_3_2_who_used_which_address_for_whom_can_be_written_down() {
     });
     let permitted = permitted.collect::<Vec<_>>();
     assert_eq!((created, permitted), (true, vec!["8.8.8.8".to_string(), "9.9.9.9".to_string()]));
-    let Some(Event::Deleted { id: i, tuple: t, account, relayed: r, reason, traffic, age_ms }) = world.events.last() else {
+    let Some(Event::Deleted { id: i, tuple: t, account, relayed: r, reason, traffic, age_ms }) = world.events.last()
+    else {
         panic!("the end is told last")
     };
     assert_eq!((*i, *t, *reason, *age_ms), (id, tuple, EndReason::Deleted, 2000));

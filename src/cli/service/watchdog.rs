@@ -91,7 +91,7 @@ impl Questions {
             match waiting.as_ref().map(|answer| answer.recv_deadline(end)) {
                 Some(Ok(())) => *waiting = None,
                 Some(Err(RecvTimeoutError::Timeout)) => silent.push(number),
-                // The worker is gone, and the question with it.
+                // The question is gone with its worker, or could not be asked.
                 Some(Err(RecvTimeoutError::Disconnected)) | None => {
                     *waiting = None;
                     silent.push(number);
@@ -152,7 +152,7 @@ mod tests {
         questions.ask();
         drop(commands);
         for _ in 0..2 {
-            assert_eq!(questions.silent(Instant::now() + PATIENCE), [0]);
+            assert_eq!(questions.silent(Instant::now() + SOON), [0]);
             questions.ask();
         }
     }

@@ -58,6 +58,9 @@ const SEARCH_DIRECTORIES: [&str; 15] = [
 /// Where coturn keeps its database unless told otherwise: Debian's place, then its own.
 const DATABASES: [&str; 3] = ["/var/lib/turn/turndb", "/var/db/turndb", "/usr/local/var/db/turndb"];
 
+/// Longest TOML that is read of one file, in bytes.
+pub const FILE_LEN_MAX: usize = 1 << 20;
+
 /// Stands for a line where a default has none.
 const NO_LINE: usize = usize::MAX;
 
@@ -100,6 +103,11 @@ pub struct Note {
 }
 
 impl Note {
+    /// A note about no line.
+    pub fn about(key: &str, end: End, text: &str) -> Self {
+        Note::new(String::new(), key.to_owned(), end, text.to_owned())
+    }
+
     fn new(place: String, key: String, end: End, text: String) -> Self {
         Note { place, key, end, text, files: Vec::new(), is_unread: false }
     }

@@ -29,7 +29,9 @@ impl fmt::Display for NotRevoked {
         match self {
             NotRevoked::Empty => f.write_str("an id has at least one character"),
             NotRevoked::TooLong => write!(f, "an id has at most {REVOKED_LEN_MAX} bytes"),
-            NotRevoked::Full => write!(f, "there are {REVOCATIONS_MAX} revoked ids already; remove those that are over"),
+            NotRevoked::Full => {
+                write!(f, "there are {REVOCATIONS_MAX} revoked ids already; remove those that are over")
+            }
         }
     }
 }
