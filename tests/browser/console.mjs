@@ -97,6 +97,7 @@ async function isToured(scene) {
   await waitForCount(page, "tbody tr", 2);
   // Once it is gone, the session in the drawer is asked for in vain.
   desk.allowed = /^Failed to load resource.* 404 /;
+  await revokes(page, stranger);
   await kicks(page, stranger);
   await context.close();
   await caller.close();
@@ -220,6 +221,16 @@ async function narrow(page, desk) {
   await page.waitForSelector("tbody tr");
   await desk.shot(page, "console-light");
   return seen;
+}
+
+/** A user is revoked from the drawer, after a question. */
+async function revokes(page, { user }) {
+  await page.locator("tbody button.name").first().click();
+  await page.locator("#drawer .actions button.danger").last().click();
+  assert.ok((await page.locator("#ask-text").textContent()).includes(user));
+  await page.click("#ask-yes");
+  await waitFor(page, () => [...document.querySelectorAll(".toast")].some((line) => / is revoked until the server ends; sessions ended: 2\.$/.test(line.textContent)));
+  await page.keyboard.press("Escape");
 }
 
 /** A session that is kicked is gone from the table, and the feed says who did it; then all of the user. */
