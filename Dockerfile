@@ -17,7 +17,8 @@ RUN cargo rustc --release --locked --bin turnpike -- -C target-feature=+crt-stat
 FROM scratch
 COPY --from=build /turnpike /turnpike
 COPY etc/turnpike.toml /etc/turnpike/turnpike.toml
-# No name is needed; ports below 1024 need --cap-add NET_BIND_SERVICE and a user with it, or are left to a proxy.
+# No name is needed. For ports below 1024 either set net.ipv4.ip_unprivileged_port_start on the host, or run it with
+# --user 0 --cap-drop ALL --cap-add NET_BIND_SERVICE.
 USER 65532:65532
 # Clients by UDP and TCP, by TLS; relayed ports are 49152-65535/udp. The pages and the admin part listen on 127.0.0.1.
 EXPOSE 3478/udp 3478/tcp 5349/tcp

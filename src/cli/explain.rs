@@ -9,7 +9,7 @@ mod peer;
 
 use super::check::Format;
 use super::{Configuration, Failure, host, print};
-use crate::config::{Host, Loaded, Origins, Plan};
+use crate::config::{Loaded, Origins, Plan};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -83,7 +83,6 @@ pub struct Shared {
 struct Bench<'a> {
     loaded: &'a Loaded,
     plan: &'a Plan,
-    host: &'a Host,
 }
 
 impl Bench<'_> {
@@ -151,13 +150,12 @@ impl Finding {
 pub fn explain(options: &Options) -> Result<(), Failure> {
     let (About::Peer { shared, .. } | About::Credential { shared, .. } | About::Client { shared, .. }) = &options.about;
     let loaded = shared.configuration.load()?;
-    let host = host()?;
-    let plan = loaded.plan(&host)?;
-    let bench = Bench { loaded: &loaded, plan: &plan, host: &host };
+    let plan = loaded.plan(&host()?)?;
+    let bench = Bench { loaded: &loaded, plan: &plan };
     let findings = match &options.about {
         About::Peer { peer, user, .. } => {
             let user = user.as_ref().map(|name| credential::explain(&bench, name, None)).transpose()?;
-            [Some(peer::explain(&bench, peer)), user].into_iter().flatten().collect()
+            [Some(peer::explain(&bench, peer)?), user].into_iter().flatten().collect()
         }
         About::Credential { name, password, .. } => vec![credential::explain(&bench, name, password.as_deref())?],
         About::Client { ip, .. } => vec![client::explain(&bench, *ip)],

@@ -2,7 +2,7 @@
 
 use super::serve::{Outcome, Service, Unstarted, plane_failure};
 use super::{Configuration, Failure, host, log, service};
-use crate::config::{Changes, Host, Loaded};
+use crate::config::{Changes, Host, Loaded, coturn};
 use crate::engine::Listen;
 use crate::http::Part;
 use std::io;
@@ -59,6 +59,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 fn reload(service: &Service, options: &Options, realm: &str, changes: &mut Changes) -> Outcome {
     let text = |failure: Failure| failure.to_string();
     let mut loaded = options.configuration.load().map_err(|fault| fault.to_string())?;
+    if let Some(what) = coturn::unread(loaded.origins.notes()) {
+        return Err(what);
+    }
     let (seen, reloaded) = changes.to(&loaded);
     loaded.file.realm = realm.parse()?;
     let level = loaded.file.log.level;

@@ -44,17 +44,19 @@ pub struct Document {
     text: Zeroizing<String>,
     keys: Vec<String>,
     hidden: OnceCell<Vec<Range<usize>>>,
+    /// Where each line begins.
+    lines: OnceCell<Vec<usize>>,
 }
 
 impl Document {
     /// A file's text, with nothing to hide yet.
     pub fn file(path: &Path, text: String) -> Self {
-        Document { origin: Origin::File(path.to_owned()), text: text.into(), keys: Vec::new(), hidden: OnceCell::new() }
+        Document::setting(Origin::File(path.to_owned()), Vec::new(), text)
     }
 
     /// One value for one key.
     pub fn setting(origin: Origin, keys: Vec<String>, text: String) -> Self {
-        Document { origin, text: text.into(), keys, hidden: OnceCell::new() }
+        Document { origin, text: text.into(), keys, hidden: OnceCell::new(), lines: OnceCell::new() }
     }
 
     /// Reads a file of at most 1 MiB of UTF-8.
@@ -136,8 +138,11 @@ impl Document {
 
     /// The number of the line that `at` is on, counted from 1, and where it begins.
     fn line(&self, at: usize) -> (usize, usize) {
-        let before = &self.text[..at];
-        (before.matches('\n').count() + 1, before.rfind('\n').map_or(0, |newline| newline + 1))
+        let behind = |(newline, _): (usize, &str)| newline + 1;
+        let lines =
+            self.lines.get_or_init(|| [0].into_iter().chain(self.text.match_indices('\n').map(behind)).collect());
+        let number = lines.partition_point(|&start| start <= at);
+        (number, lines[number - 1])
     }
 
     fn floor(&self, at: usize) -> usize {

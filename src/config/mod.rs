@@ -159,7 +159,8 @@ impl Loaded {
         let mut warnings = coturn::warnings(self.origins.notes());
         warnings.extend(warnings::warnings(self, host, &engine.listen, &accounts));
         let plane = self.plane(host, &realm, engine.workers, &accounts, identity.as_ref())?;
-        let files = changes::named_files(self).map(|(_, path)| path).collect();
+        let databases = coturn::files(self.origins.notes()).map(Path::to_owned);
+        let files = changes::named_files(self).map(|(_, path)| path).chain(databases).collect();
         Ok(Plan { realm, engine, plane, identity, drain, revocations, files, warnings })
     }
 

@@ -397,6 +397,11 @@ fn relay_addresses(relay: &RelayConfig, listening: &[Listen]) -> Vec<(IpAddr, Ip
     local.into_iter().map(|ip| (ip, told(ip))).collect()
 }
 
+/// Where a server of this configuration will itself live, as its peer policy sees it. Opens nothing.
+pub fn own(config: &Config) -> io::Result<turn::policy::Own> {
+    own_addresses(&relay_addresses(&config.relay, &config.listen), config.relay.ports.clone())
+}
+
 fn own_addresses(relays: &[(IpAddr, IpAddr)], ports: RangeInclusive<u16>) -> io::Result<turn::policy::Own> {
     let mut relay: Vec<IpAddr> = relays.iter().flat_map(|&(local, told)| [local, told]).collect();
     relay.sort_unstable();

@@ -1,5 +1,6 @@
 //! `turnpike import` and `turnpike coturn` as programs: what they print, how they end, and that they serve.
 
+use super::databases::database;
 use super::{Scratch, imported};
 use crate::wire_client::{Client, Draft, Reply, allocate};
 use serde_json::Value;
@@ -7,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use turnpike::config::coturn::End;
 use turnpike::turn::Transport;
 
@@ -238,4 +239,44 @@ fn every_key_of_coturns_example_is_spoken_of() {
         tried += 1;
     }
     assert!(tried > 90, "the example has more than {tried} keys");
+}
+
+/// As with coturn, whoever is added with turnadmin may come in, and whoever is taken out may not; and a database that is
+/// cut off under the server changes nothing.
+#[test]
+fn users_of_a_database_come_and_go_while_it_serves() {
+    let scratch = Scratch::new();
+    let path = database(&scratch, "turndb", "");
+    let text = "listening-ip=127.0.0.1\nlistening-port=0\nrealm=example.org\nlt-cred-mech\nuserdb=turndb\n";
+    scratch.file("turnserver.conf", text);
+    let server = Server::start(&scratch, &["run", "-c", "turnserver.conf"]);
+    let (udp, _) = server.udp();
+    let allocate = || allocated(udp, ("alice", "wonderland"), "example.org").code();
+    assert_eq!(allocate(), 401);
+    let execute = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let comes_to = |code: u16| {
+        let started = Instant::now();
+        while allocate() != code {
+            assert!(started.elapsed() < PATIENCE, "{code} is never answered");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    // The key of alice:example.org:wonderland.
+    execute("insert into turnusers_lt values ('example.org', 'alice', '72f86f2053703faa0f521ce71cfe6f59')");
+    comes_to(0);
+    let whole = std::fs::read(&path).unwrap();
+    scratch.file("turndb", &whole[..whole.len() / 2]);
+    let deadline = Instant::now() + PATIENCE;
+    let refused = loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let line = server.lines.recv_timeout(left).expect("the reload is refused");
+        if line.contains("damaged") {
+            break line;
+        }
+    };
+    assert!(refused.contains("userdb"), "{refused}");
+    assert_eq!(allocate(), 0, "who was known before still is");
+    scratch.file("turndb", &whole);
+    execute("delete from turnusers_lt");
+    comes_to(401);
 }

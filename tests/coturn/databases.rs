@@ -292,6 +292,22 @@ fn a_locked_database_is_said_to_be_locked() {
 }
 
 #[test]
+fn a_change_that_was_cut_off_is_its_owners_to_take_back() {
+    let scratch = Scratch::new();
+    let path = database(&scratch, "live", &rows(500));
+    let writer = Connection::open(&path).unwrap();
+    // With next to no memory the change goes to the file before it is whole.
+    writer.execute_batch("pragma cache_size = 1; begin; update turnusers_lt set name = name || 'x'").unwrap();
+    for part in ["", "-journal"] {
+        scratch.file(&format!("turndb{part}"), std::fs::read(scratch.0.join(format!("live{part}"))).unwrap());
+    }
+    let before = std::fs::read(scratch.0.join("turndb")).unwrap();
+    let note = trouble(&scratch, "turndb");
+    assert!(note.text.contains("a change to it was not finished") && note.is_unread, "{}", note.text);
+    assert!(std::fs::read(scratch.0.join("turndb")).unwrap() == before && scratch.0.join("turndb-journal").exists());
+}
+
+#[test]
 fn a_database_with_a_log_is_read_with_its_newest_changes_and_nothing_is_left_beside_it() {
     let scratch = Scratch::new();
     let path = database(&scratch, "turndb", &rows(1));

@@ -136,6 +136,15 @@ fn names(scene: &Scene) -> Vec<Case> {
         "a",
         ":",
         "1893456000;a",
+        "1893456000+:a",
+        "1893456000+a0:a",
+        "1893456000+a4294967296:a",
+        "1893456000+b99999999999999999999:a",
+        "1893456000+b1+a1:a",
+        "1893456000+a1+a1:a",
+        "1893456000+x1:a",
+        "1893456000+a1:1893456000+b1",
+        "+a1:1893456000+",
     ] {
         let limited = Client { name: name.into(), password: rest_password(name).into(), ..fresh.clone() };
         all.push(case(45, &format!("the time-limited name {name:?}"), limited.sign(allocate()), 401));

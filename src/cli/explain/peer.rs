@@ -1,7 +1,9 @@
 //! Whether a peer is reached: the core's policy, and where its rules were written.
 
 use super::{Bench, Finding};
-use crate::turn::policy::{Denial, Firmness, Ground, ORDER, Own, PeerPolicy, REFLECTOR_PORTS, Reach};
+use crate::cli::Failure;
+use crate::engine;
+use crate::turn::policy::{Denial, Firmness, Ground, ORDER, PeerPolicy, REFLECTOR_PORTS, Reach};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -27,8 +29,10 @@ impl FromStr for Peer {
 }
 
 /// Explains what a client that asks for this peer is told.
-pub fn explain(bench: &Bench<'_>, peer: &Peer) -> Finding {
-    let policy = PeerPolicy { own: own(bench), ..bench.plan.engine.turn.policy.clone() };
+pub fn explain(bench: &Bench<'_>, peer: &Peer) -> Result<Finding, Failure> {
+    let own = engine::own(&bench.plan.engine)
+        .map_err(|error| Failure::Other(format!("the addresses of this host can not be listed: {error}")))?;
+    let policy = PeerPolicy { own, ..bench.plan.engine.turn.policy.clone() };
     let subject = match peer.port {
         Some(port) => format!("peer {}", SocketAddr::new(peer.ip, port)),
         None => format!("peer {}", peer.ip),
@@ -42,7 +46,7 @@ pub fn explain(bench: &Bench<'_>, peer: &Peer) -> Finding {
         let family = if peer.ip.is_ipv4() { "IPv4" } else { "IPv6" };
         finding.facts.push(("also", format!("this server relays from no {family} address: clients get 443")));
     }
-    finding
+    Ok(finding)
 }
 
 fn judge(policy: &PeerPolicy, peer: &Peer) -> Result<(Reach, Ground), Denial> {
@@ -51,22 +55,6 @@ fn judge(policy: &PeerPolicy, peer: &Peer) -> Result<(Reach, Ground), Denial> {
         Some(port) => policy.judge_port(reach, port).map(|reach| (reach, ground)),
         None => Ok((reach, ground)),
     }
-}
-
-/// This server's own addresses, as its workers will know them.
-fn own(bench: &Bench<'_>) -> Own {
-    let (relay, listen) = (&bench.plan.engine.relay, &bench.plan.engine.listen);
-    let mut from: Vec<IpAddr> = match relay.addresses.is_empty() {
-        true => listen.iter().map(|listen| listen.addr.ip()).collect(),
-        false => relay.addresses.clone(),
-    };
-    let told = relay.external.iter().filter(|e| e.private.is_none_or(|private| from.contains(&private)));
-    let told: Vec<IpAddr> = told.map(|external| external.public).collect();
-    from.extend(told);
-    from.sort_unstable();
-    from.dedup();
-    let local = bench.host.addresses.iter().filter(|ip| !from.contains(ip)).copied().collect();
-    Own { relay: from, local, ports: relay.ports.clone() }
 }
 
 fn allowed(bench: &Bench<'_>, subject: String, peer: &Peer, reach: Reach, ground: Ground) -> Finding {
