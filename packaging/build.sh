@@ -48,12 +48,12 @@ stage() {
 
 build_deb() {
   has cargo-deb || die "cargo-deb is missing: packaging/build.sh --install"
-  cargo deb --no-build --locked --output "$OUT/"
+  SOURCE_DATE_EPOCH=$epoch cargo deb --no-build --locked --output "$OUT/"
 }
 
 build_rpm() {
   has cargo-generate-rpm || die "cargo-generate-rpm is missing: packaging/build.sh --install"
-  cargo generate-rpm --target-dir "$TARGET" --output "$OUT/" --source-date "$SOURCE_DATE_EPOCH"
+  cargo generate-rpm --target-dir "$TARGET" --output "$OUT/" --source-date "$epoch"
 }
 
 # Only the last step differs from the build above: the same code, linked with libc inside. Names are still looked up
@@ -81,8 +81,8 @@ done
 ((${#wanted[@]} > 0)) || wanted=(deb rpm static)
 
 # Outside a clone there is no commit to tell the time of.
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date -r CHANGELOG.md +%s)}
-export SOURCE_DATE_EPOCH
+# Not exported: cargo compiles all C again where it appears or goes, and none of it holds a time.
+epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date -r CHANGELOG.md +%s)}
 
 cargo build --release --locked
 stage

@@ -33,10 +33,10 @@ mod pairs;
 mod ports;
 #[path = "daemon/ranges.rs"]
 mod ranges;
-#[path = "daemon/relaying.rs"]
-mod relaying;
 #[path = "daemon/refusals.rs"]
 mod refusals;
+#[path = "daemon/relaying.rs"]
+mod relaying;
 #[path = "daemon/reload.rs"]
 mod reload;
 #[path = "daemon/resources.rs"]

@@ -23,10 +23,9 @@ fn a_refusal_is_logged_with_the_rule_that_decided() {
     let server = Server::start(&["limits.allocations_per_user=1", "relay.deny_peers=[\"9.9.9.0/24\"]"]);
     let udp = server.addr("udp", LOOPBACK[0]);
     let (mut alice, _) = Caller::allocated(Via::Udp, udp);
-    for (peer, rule) in [
-        ("10.0.0.1:5000", "private network 10.0.0.0/8, a default"),
-        ("9.9.9.9:5000", "9.9.9.0/24 of relay.deny_peers"),
-    ] {
+    for (peer, rule) in
+        [("10.0.0.1:5000", "private network 10.0.0.0/8, a default"), ("9.9.9.9:5000", "9.9.9.0/24 of relay.deny_peers")]
+    {
         let peer = peer.parse().expect("an address and a port");
         assert_eq!(alice.code(permit(&[peer])), 403);
         let line = refusal(&server);
