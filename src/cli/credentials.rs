@@ -78,9 +78,9 @@ pub fn credentials(options: &Options) -> Result<(), Failure> {
 
 /// Makes a credential for `id` that expires `ttl` from now.
 pub fn mint(secret: &Secret, id: &str, caps: Caps, ttl: Seconds, separator: char) -> Result<Credential, Failure> {
-    if !caps.is_none() && separator == '+' {
-        let what = "caps can not be given while auth.separator is \"+\": choose another one";
-        return Err(Failure::Other(what.into()));
+    if !caps.can_stand_before(separator) {
+        let what = format!("caps can not be given while auth.separator is \"{separator}\": choose another one");
+        return Err(Failure::Other(what));
     }
     if ttl.0 == 0 {
         return Err(Failure::Other("--ttl is at least one second".into()));

@@ -29,29 +29,59 @@ pub struct Book {
     /// What is in force; read without waiting.
     ids: ArcSwap<Ids>,
     is_kept: AtomicBool,
+    /// What the workers were told last. They hold it too: none of them is to be the one that frees it.
+    told: Mutex<Arc<auth::Revocations>>,
     /// A worker could not be told.
     untold: AtomicBool,
     /// Held while the list changes, the disk included.
     shelf: Mutex<Shelf>,
 }
 
+#[derive(Default)]
 struct Shelf {
     file: Option<PathBuf>,
     seen: Watch,
-    /// The file does not say what is in force.
-    unwritten: bool,
+    /// What is in force and not in the file yet: taken on, taken off.
+    added: Ids,
+    removed: Ids,
+    /// Writing failed the last time; that is said once.
+    failed: bool,
     /// The file could not be read: what someone writes there is not to be lost.
     faulty: bool,
+}
+
+impl Shelf {
+    fn is_unwritten(&self) -> bool {
+        !self.added.is_empty() || !self.removed.is_empty()
+    }
+
+    /// The file's list with what is not written yet.
+    fn brought_up_to_date(&self, mut ids: Ids) -> Ids {
+        ids.retain(|id| !self.removed.contains(id));
+        ids.extend(self.added.iter().cloned());
+        ids
+    }
+
+    fn add(&mut self, id: RevokedId) {
+        self.removed.remove(&id);
+        self.added.insert(id);
+    }
+
+    fn remove(&mut self, id: RevokedId) {
+        self.added.remove(&id);
+        self.removed.insert(id);
+    }
 }
 
 impl Book {
     /// A list that is kept in a file, if one is named, and that the workers know.
     pub fn open(workers: Workers, file: Option<PathBuf>) -> Book {
-        let shelf = Shelf { file: None, seen: Watch::default(), unwritten: false, faulty: false };
+        let shelf = Shelf::default();
         let book = Book {
             workers,
             ids: ArcSwap::default(),
             is_kept: AtomicBool::new(false),
+            told: Mutex::default(),
             untold: AtomicBool::new(false),
             shelf: Mutex::new(shelf),
         };
@@ -68,10 +98,17 @@ impl Book {
         let mut shelf = self.shelf.lock();
         if shelf.file != file {
             // What the new file does not have yet is not to be lost.
-            shelf.unwritten = !self.ids.load().is_empty();
+            shelf.added = Ids::clone(&self.ids.load());
+            shelf.removed.clear();
             shelf.file = file;
         }
         self.is_kept.store(shelf.file.is_some(), Ordering::Relaxed);
+        if let Some(path) = &shelf.file
+            && let Err(error) = file::try_to_write(path)
+        {
+            let path = path.display();
+            tracing::warn!(%path, %error, "who is revoked is kept in memory only until this file can be written");
+        }
         if let Err(fault) = self.read(&mut shelf) {
             tracing::error!("the list of the revoked stays as it was: {fault}");
         }
@@ -91,7 +128,8 @@ impl Book {
         if self.untold.load(Ordering::Relaxed) {
             self.put(Ids::clone(&self.ids.load()));
         }
-        if shelf.unwritten && shelf.file.is_some() && self.write(&mut shelf).is_ok() {
+        let is_due = shelf.is_unwritten() && shelf.file.is_some() && !shelf.seen.is_stale();
+        if is_due && self.write(&mut shelf).is_ok() {
             tracing::info!("the list of the revoked is written again");
         }
     }
@@ -99,48 +137,53 @@ impl Book {
     fn read(&self, shelf: &mut Shelf) -> Result<(), Fault> {
         let Some(path) = shelf.file.clone() else { return Ok(()) };
         shelf.seen = Watch::new(vec![path.clone()]);
+        if !path.exists() && !self.ids.load().is_empty() {
+            tracing::error!(path = %path.display(), "the list of the revoked is gone; it holds, and is written anew");
+            shelf.added = Ids::clone(&self.ids.load());
+        }
         let read = file::read(&path);
         shelf.faulty = read.is_err();
-        let mut ids = read?;
-        if shelf.unwritten {
-            ids.extend(self.ids.load().iter().cloned());
-            self.put(ids);
+        self.put(shelf.brought_up_to_date(read?));
+        if shelf.is_unwritten() {
             // Why it failed is in the log.
             let _ = self.write(shelf);
-        } else {
-            self.put(ids);
         }
         Ok(())
     }
 
-    /// Reads what somebody else has written meanwhile: it is not to be written over.
-    fn catch_up(&self, shelf: &mut Shelf) {
-        if shelf.seen.is_stale()
-            && let Err(fault) = self.read(shelf)
-        {
-            tracing::error!("the list of the revoked stays as it was: {fault}");
+    /// Takes in what somebody else is writing; true while they may not have come to an end. Until
+    /// then nobody is taken off the list, which could be half of one, and nothing is written over it.
+    fn catch_up(&self, shelf: &mut Shelf) -> bool {
+        let is_stale = shelf.seen.is_stale();
+        if is_stale {
+            let ids = shelf.file.as_deref().and_then(|path| file::read(path).ok()).unwrap_or_default();
+            let mut ids = shelf.brought_up_to_date(ids);
+            ids.extend(self.ids.load().iter().cloned());
+            self.put(ids);
         }
+        is_stale
     }
 
     /// Writes the list, or says in the log why not.
     fn write(&self, shelf: &mut Shelf) -> Result<Kept, ()> {
         let Some(path) = &shelf.file else { return Ok(Kept::Memory) };
         if shelf.faulty {
-            shelf.unwritten = true;
             return Err(());
         }
         let written = file::write(path, &self.ids.load());
         shelf.seen = Watch::new(vec![path.clone()]);
         match written {
             Ok(()) => {
-                shelf.unwritten = false;
+                shelf.added.clear();
+                shelf.removed.clear();
+                shelf.failed = false;
                 Ok(Kept::File)
             }
             Err(error) => {
-                if !shelf.unwritten {
+                if !shelf.failed {
                     tracing::error!(%error, path = %path.display(), "the list of the revoked can not be written");
                 }
-                shelf.unwritten = true;
+                shelf.failed = true;
                 Err(())
             }
         }
@@ -159,12 +202,15 @@ impl Book {
         }
         let revocations = Arc::new(revocations);
         self.ids.store(Arc::new(ids));
+        let before = std::mem::replace(&mut *self.told.lock(), revocations.clone());
         let told = self.workers.tell_all(|| Command::Revoke(revocations.clone()));
         if !told {
             tracing::error!("a worker could not be told who is revoked; it is told again");
         }
         self.untold.store(!told, Ordering::Relaxed);
-        told && super::serve::settle(&self.workers)
+        let obeyed = told && super::serve::settle(&self.workers);
+        drop(before);
+        obeyed
     }
 
     /// Sessions that were ended for being revoked, since the start.
@@ -219,19 +265,23 @@ impl Revocations for Book {
 
     fn revoke(&self, id: RevokedId) -> Result<Revoked, Unkept> {
         let mut shelf = self.shelf.lock();
-        self.catch_up(&mut shelf);
+        let is_stale = self.catch_up(&mut shelf);
         let mut ids = Ids::clone(&self.ids.load());
         let len: usize = ids.iter().map(|id| id.as_str().len()).sum();
         if !ids.contains(&id) && (ids.len() >= auth::REVOCATIONS_MAX || len + id.as_str().len() > IDS_LEN_MAX) {
             return Err(Unkept::Full);
         }
         let is_new = ids.insert(id.clone());
+        if is_new {
+            shelf.add(id.clone());
+        }
         let before = self.ended();
         let obeyed = self.put(ids) && self.wait_for_the_last(&id);
         let sessions_ended = self.ended().wrapping_sub(before);
         tracing::info!(id = %id, sessions_ended, "revoked by the operator");
-        let kept = match is_new || shelf.unwritten {
+        let kept = match shelf.is_unwritten() && !is_stale {
             true => self.write(&mut shelf),
+            // Written as soon as whoever writes has come to an end.
             false => Ok(self.kept()),
         };
         let kept = kept.map_err(|()| Unkept::Unwritten(sessions_ended))?;
@@ -240,14 +290,17 @@ impl Revocations for Book {
 
     fn restore(&self, id: &RevokedId) -> Result<bool, Unkept> {
         let mut shelf = self.shelf.lock();
-        self.catch_up(&mut shelf);
+        let is_stale = self.catch_up(&mut shelf);
         let mut ids = Ids::clone(&self.ids.load());
         if !ids.remove(id) {
             return Ok(false);
         }
+        shelf.remove(id.clone());
         self.put(ids);
         tracing::info!(id = %id, "taken again by the operator");
-        self.write(&mut shelf).map_err(|()| Unkept::Unwritten(0))?;
+        if !is_stale {
+            self.write(&mut shelf).map_err(|()| Unkept::Unwritten(0))?;
+        }
         Ok(true)
     }
 }
@@ -313,6 +366,50 @@ mod tests {
         assert!(kept.revoke(&"x".repeat(left)).unwrap().is_new);
         assert_eq!(kept.revoke("y"), Err(Unkept::Full));
         assert_eq!(kept.written(), full + 1);
+    }
+
+    #[test]
+    fn half_a_list_takes_nobody_off_it_and_is_not_written_over() {
+        let kept = Shown::new("half", "alice\nbob\ncarol\n");
+        let file = kept.1.join("list");
+        fs::write(&file, "alic").unwrap();
+        assert!(kept.revoke("dave").unwrap().is_new);
+        assert!(["alice", "bob", "carol", "dave"].iter().all(|id| kept.0.is_revoked(id)));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "alic", "whoever writes it may go on");
+        kept.0.look();
+        assert_eq!(kept.restore("bob"), Ok(true));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "alic", "they may go on yet");
+        fs::write(&file, "alice\nbob\neve\n").unwrap();
+        for _ in 0..2 {
+            kept.0.look();
+        }
+        let ids: Vec<String> = file::read(&file).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(ids, ["alice", "dave", "eve"]);
+    }
+
+    #[test]
+    fn who_is_taken_off_a_list_that_can_not_be_written_stays_off_it() {
+        let kept = Shown::new("off", "alice\nbob\n");
+        // Where the new one would be is a directory with something in it.
+        let obstacle = kept.1.join("list.new");
+        fs::create_dir_all(obstacle.join("x")).unwrap();
+        assert_eq!(kept.restore("alice"), Err(Unkept::Unwritten(0)));
+        kept.0.follow(Some(kept.1.join("list")));
+        assert!(!kept.0.is_revoked("alice"), "whatever is read again");
+        fs::remove_dir_all(obstacle).unwrap();
+        kept.0.look();
+        assert_eq!((kept.written(), kept.0.is_revoked("bob")), (1, true));
+    }
+
+    #[test]
+    fn a_list_that_vanishes_holds_and_is_written_anew() {
+        let kept = Shown::new("gone", "alice\n");
+        fs::remove_file(kept.1.join("list")).unwrap();
+        for _ in 0..2 {
+            kept.0.look();
+        }
+        assert!(kept.0.is_revoked("alice"));
+        assert_eq!(kept.written(), 1);
     }
 
     #[test]

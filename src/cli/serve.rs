@@ -153,6 +153,13 @@ impl Service {
 
     /// Serves until asked to end; returns why. `reload` reads the configuration anew.
     pub fn serve(self, mut reload: impl FnMut(&Service) -> Outcome) -> &'static str {
+        let mut reload = |service: &Service| {
+            // A file that is replaced while it is read is to be read again.
+            service.watch.borrow_mut().catch_up();
+            let outcome = reload(service);
+            tell(&outcome);
+            outcome
+        };
         let why = loop {
             match self.next_wish() {
                 Ok(Wish::Stop(why)) => break why,
@@ -167,7 +174,6 @@ impl Service {
                 }
                 Ok(Wish::Reload(asked_by)) => {
                     let outcome = reload(&self);
-                    tell(&outcome);
                     if let Some(asked_by) = asked_by {
                         // Whoever asked may have lost patience.
                         let _ = asked_by.send(outcome);
@@ -182,7 +188,8 @@ impl Service {
             }
             if self.have_files_changed() {
                 tracing::info!("a certificate, key or secret file has changed");
-                tell(&reload(&self));
+                // What came of it is in the log.
+                let _ = reload(&self);
             }
         };
         tracing::info!(reason = why, allocations = self.allocations(), "stopping");
@@ -209,7 +216,7 @@ impl Service {
         if let (Some(current), Some(new)) = (&self.identity, &plan.identity) {
             current.follow(new);
         }
-        self.watch.replace(Watch::new(plan.files));
+        self.watch.borrow_mut().follow(plan.files);
         let open = self.live.load().open;
         self.live.store(Arc::new(Live { open, ..plan.plane.live(self.engine.listening()) }));
         let before = self.draining.replace(plan.drain);

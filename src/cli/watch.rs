@@ -22,9 +22,25 @@ impl Watch {
         Watch { files, seen, changed: false }
     }
 
-    /// Whether something is not as it was when it was looked at.
+    /// Takes all as it is now for told: it is about to be read.
+    pub fn catch_up(&mut self) {
+        self.seen = self.files.iter().map(stamp).collect();
+        self.changed = false;
+    }
+
+    /// Watches these from now on; those that were watched before, as they were seen last.
+    pub fn follow(&mut self, files: Vec<PathBuf>) {
+        let seen = |file: &PathBuf| match self.files.iter().position(|known| known == file) {
+            Some(at) => self.seen[at],
+            None => stamp(file),
+        };
+        self.seen = files.iter().map(seen).collect();
+        self.files = files;
+    }
+
+    /// Whether something has changed that was not told yet: whoever changes it may go on.
     pub fn is_stale(&self) -> bool {
-        self.files.iter().map(stamp).ne(self.seen.iter().copied())
+        self.changed || self.files.iter().map(stamp).ne(self.seen.iter().copied())
     }
 
     /// Looks again. True when something has changed since the last time it was true, and not
@@ -59,10 +75,16 @@ mod tests {
         std::fs::write(&key, "2").unwrap();
         assert!(watch.is_stale());
         assert!(!watch.look(), "it may go on");
+        assert!(watch.is_stale());
         std::fs::write(&cert, "33").unwrap();
         assert!(!watch.look(), "it goes on");
         assert!(watch.look());
-        assert!(!watch.look(), "it was told");
+        assert!(!watch.look() && !watch.is_stale(), "it was told");
+        watch.catch_up();
+        std::fs::write(&cert, "444").unwrap();
+        watch.follow(vec![key.clone(), cert.clone()]);
+        assert!(!watch.look());
+        assert!(watch.look(), "it was changed after it was read");
         std::fs::remove_file(&key).unwrap();
         assert!(!watch.look());
         assert!(watch.look());

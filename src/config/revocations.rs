@@ -78,11 +78,7 @@ fn text(path: &Path) -> io::Result<String> {
 
 /// Writes the ids: all of them or, when it fails, none. The file is its owner's alone.
 pub fn write(path: &Path, ids: &BTreeSet<RevokedId>) -> io::Result<()> {
-    // Whoever made the file a link keeps it one.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
+    let (path, new) = places(path);
     let written = write_new(&new, ids).and_then(|()| fs::rename(&new, &path));
     if written.is_err() {
         // What is left of it is of no use.
@@ -94,15 +90,36 @@ pub fn write(path: &Path, ids: &BTreeSet<RevokedId>) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn write_new(new: &Path, ids: &BTreeSet<RevokedId>) -> io::Result<()> {
+/// Whether the ids could be written there.
+pub fn try_to_write(path: &Path) -> io::Result<()> {
+    let (_, new) = places(path);
+    create(&new)?;
+    fs::remove_file(&new)
+}
+
+/// Where the file is, and where the next one is made.
+fn places(path: &Path) -> (PathBuf, PathBuf) {
+    // Whoever made the file a link keeps it one.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    (path, new)
+}
+
+fn create(new: &Path) -> io::Result<File> {
     // One that a crash left behind.
     let _ = fs::remove_file(new);
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)
+}
+
+fn write_new(new: &Path, ids: &BTreeSet<RevokedId>) -> io::Result<()> {
     let mut text = String::from(HEAD);
     for id in ids {
         text.push_str(id.as_str());
         text.push('\n');
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
+    let mut file = create(new)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -138,6 +155,7 @@ mod tests {
         let folder = Folder::new("round");
         let file = folder.0.join("revocations");
         assert_eq!(read(&file).unwrap(), ids([]), "no file is no id");
+        try_to_write(&file).unwrap();
         for list in [ids(["bob", "alice", "1893456000:carol", "ö b"]), ids(["x"]), ids([])] {
             write(&file, &list).unwrap();
             assert_eq!(read(&file).unwrap(), list);
@@ -183,7 +201,7 @@ mod tests {
         write(&file, &ids(["alice"])).unwrap();
         // Where the new one would be is a directory with something in it.
         fs::create_dir_all(folder.0.join("list.new/x")).unwrap();
-        assert!(write(&file, &ids(["alice", "bob"])).is_err());
+        assert!(write(&file, &ids(["alice", "bob"])).is_err() && try_to_write(&file).is_err());
         assert_eq!(read(&file).unwrap(), ids(["alice"]));
     }
 }

@@ -175,7 +175,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// What the credential may use. A name that holds caps can not be split at a `+`.
+    /// What the credential may use. A name that holds caps can not be split at any separator.
     fn caps(&self, live: &Live) -> Result<Caps, Problem> {
         let in_range = |name: &str, cap: Option<u64>, max: u64| match cap {
             Some(cap) if !(1..=max).contains(&cap) => Err(bad(format!("{name} is 1 to {max}, or left out"))),
@@ -187,9 +187,11 @@ impl Wanted {
             bytes_per_second: in_range("bytes_per_second", self.bytes_per_second, BYTES_CAP_MAX)?,
             bytes: in_range("bytes", self.bytes, BYTES_CAP_MAX)?,
         };
-        match caps.is_none() || live.mint.as_ref().is_none_or(|mint| mint.separator != '+') {
-            true => Ok(caps),
-            false => Err(bad("caps can not be given while auth.separator is \"+\": choose another one")),
+        match live.mint.as_ref().map(|mint| mint.separator).filter(|&separator| !caps.can_stand_before(separator)) {
+            None => Ok(caps),
+            Some(separator) => {
+                Err(bad(format!("caps can not be given while auth.separator is \"{separator}\": choose another one")))
+            }
         }
     }
 }

@@ -50,6 +50,11 @@ impl Caps {
     pub fn is_none(&self) -> bool {
         *self == Caps::default()
     }
+
+    /// Whether a name that holds these can be split at this separator.
+    pub fn can_stand_before(&self, separator: char) -> bool {
+        self.is_none() || ![MARK, 'a', 'r', 'b'].contains(&separator)
+    }
 }
 
 impl fmt::Display for Caps {
