@@ -380,6 +380,15 @@ pub fn enable_gro(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
+/// Has no ancillary messages come with datagrams but those of [`enable_gro`], whoever made the
+/// socket: there is room for one, and without its lengths a burst can not be taken apart.
+pub fn refuse_ancillary(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    let packet = if v6 { (libc::SOL_IPV6, libc::IPV6_RECVPKTINFO) } else { (libc::SOL_IP, libc::IP_PKTINFO) };
+    let of_any = [libc::SO_TIMESTAMP, libc::SO_TIMESTAMPNS, libc::SO_RXQ_OVFL].map(|name| (libc::SOL_SOCKET, name));
+    let mut all = of_any.into_iter().chain([packet]);
+    all.try_for_each(|(level, name)| set_option(socket, level, name, 0))
+}
+
 /// Has an epoll instance report under `token` whenever there is something to read, again and
 /// again until it is read. mio registers edges only, after which a socket has to be read until
 /// it is empty: one more system call a packet where packets come one by one.

@@ -461,7 +461,7 @@ fn run_logs_for_journald() {
 fn run_blames_the_address_this_host_does_not_have() {
     let file = File::new("[listen]\nudp = [\"127.0.0.1:0\", \"192.0.2.99:3478\"]\ntcp = []\n");
     let output = output(&["run", "-c", file.path()]);
-    assert_eq!(output.status.code(), Some(78));
+    assert_eq!(output.status.code(), Some(1), "it may come: another start may help");
     let text = stderr(&output);
     let expected = format!("turnpike: `listen.udp`: 192.0.2.99 is not an address of this host ({}:2:23)", file.path());
     assert!(text.contains(&expected), "{text}");

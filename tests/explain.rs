@@ -203,6 +203,22 @@ fn a_revoked_credential_is_refused_whatever_else_it_is() {
 }
 
 #[test]
+fn a_credential_whose_revocation_is_not_known_here_is_taken_only_unless_revoked() {
+    let scratch = Scratch::new();
+    for kept in ["auto", ""] {
+        let toml = TOML.replace("revocations_file = \"revoked\"", &format!("revocations_file = \"{kept}\""));
+        std::fs::write(scratch.0.join("t.toml"), toml).unwrap();
+        let answer = scratch.json(&["credential", "alice", "--password", "wonderland"]);
+        assert_eq!((text(&answer, "decision"), text(&answer, "unless")), ("taken, unless revoked", "revoked"));
+        assert!(text(&answer["facts"], "revoked").contains("`turnpike revoke --list`"), "{answer}");
+        let (_, shown, said) = scratch.run(&["credential", "alice", "-c", "t.toml"]);
+        assert!(shown.starts_with("credential alice: known, unless revoked\n"), "{shown}{said}");
+        let answer = scratch.json(&["credential", "bob"]);
+        assert_eq!((text(&answer, "decision"), text(&answer, "unless")), ("refused", ""));
+    }
+}
+
+#[test]
 fn a_clients_address_is_explained() {
     let scratch = Scratch::new();
     let answer = scratch.json(&["client", "2002:c000:204::1"]);

@@ -9,7 +9,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{self, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -199,6 +200,44 @@ fn the_service_manager_hears_of_the_start_each_reload_and_the_end() {
     // The default minute of draining, and some more to end.
     assert!(value(&stopping, "EXTEND_TIMEOUT_USEC").parse::<u64>().unwrap() > 60_000_000, "{stopping}");
     assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_service_manager_without_a_file_is_told_too() {
+    let mut manager = Manager::new();
+    manager.configure("udp = [\"127.0.0.1:0\"]\ntcp = []\n");
+    let name = format!("turnpike-{}", manager.folder.display());
+    manager.socket = UnixDatagram::bind_addr(&net::SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = manager.command(None);
+    let running = Running(command.env("NOTIFY_SOCKET", format!("@{name}")).stderr(Stdio::null()).spawn().unwrap());
+    assert!(manager.message().starts_with("FDSTORE=1\n"));
+    manager.until("READY=1");
+    running.end("INT");
+}
+
+#[test]
+fn nothing_is_opened_before_the_service_manager_has_given_up_what_is_for_no_listener() {
+    let manager = Manager::new();
+    let (udp, tcp) = sockets([Ipv4Addr::LOCALHOST; 2]);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let wanted = listener.local_addr().unwrap();
+    drop(listener);
+    manager.configure(&format!("udp = []\ntcp = [\"{wanted}\"]\n"));
+    let mut command = manager.command(Some([udp.into(), tcp.into()]));
+    command.env("LISTEN_FDNAMES", "stored-1:stored-2").stderr(Stdio::null());
+    let running = Running(command.spawn().unwrap());
+    for name in ["stored-1", "stored-2"] {
+        assert_eq!(manager.message(), format!("FDSTOREREMOVE=1\nFDNAME={name}\n"));
+    }
+    // Looked at and left there: the file that came with it stays open.
+    let mut room = [std::mem::MaybeUninit::uninit(); MESSAGE_LEN_MAX];
+    assert_eq!(socket2::SockRef::from(&manager.socket).peek(&mut room).unwrap(), "BARRIER=1".len());
+    TcpStream::connect(wanted).expect_err("it waits");
+    assert_eq!(manager.message(), "BARRIER=1");
+    manager.until("READY=1");
+    answered_by_tcp(wanted);
+    running.end("INT");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || :
-    # Upgraded: the new server replaces a running one, which drains first.
-    [ "$1" -eq 0 ] || systemctl try-restart turnpike.service || :
+    # Upgraded: the new server replaces a running one, which drains first. That is not waited for.
+    [ "$1" -eq 0 ] || systemctl --no-block try-restart turnpike.service || :
 fi

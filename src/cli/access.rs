@@ -121,7 +121,7 @@ impl Access {
                 Err(Failure::Other("the server wants the admin token: name its file with --token-file".into()))
             }
             false => Err(Failure::Other(match json["detail"].as_str() {
-                Some(detail) => printable(detail),
+                Some(detail) => detail.split('\n').map(printable).collect::<Vec<_>>().join("\n"),
                 None => format!("the server answered {status}"),
             })),
         }
@@ -131,7 +131,7 @@ impl Access {
     pub(super) fn show(&self, answer: &Value, text: impl Fn(&Value) -> String) {
         print(&match self.format {
             super::check::Format::Text => text(answer),
-            super::check::Format::Json => format!("{answer:#}\n"),
+            super::check::Format::Json => json_text(answer),
         });
     }
 }
@@ -188,7 +188,44 @@ pub(super) fn escaped(text: &str) -> String {
     })
 }
 
-/// Text from the network, without what a terminal would obey.
+/// Text from the network on one line, without what a terminal would obey.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{FFFD}' } else { c }).collect()
+    let is_obeyed = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    text.chars().map(|c| if is_obeyed(c) { '\u{FFFD}' } else { c }).collect()
+}
+
+/// JSON from the network for people and programs, without what a terminal would obey.
+pub(super) fn json_text(value: &Value) -> String {
+    let mut text = String::new();
+    // JSON leaves these as they are, and there are none but in its strings.
+    for c in format!("{value:#}\n").chars() {
+        match c {
+            '\u{7F}'..='\u{9F}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn text_from_the_network_has_no_line_breaks_of_its_own() {
+        assert_eq!(
+            printable("a\nb\r\tc\u{85}d\u{2028}e\u{2029}f"),
+            "a\u{FFFD}b\u{FFFD}\u{FFFD}c\u{FFFD}d\u{FFFD}e\u{FFFD}f"
+        );
+    }
+
+    #[test]
+    fn json_from_the_network_can_not_steer_a_terminal_and_means_the_same() {
+        let value = json!({ "user\u{9B}": ["\u{7F}\u{80}\u{9B}2J\u{9F}\u{1B}\n", "\u{A0}é"] });
+        let text = json_text(&value);
+        assert!(text.contains(r"\u007f\u0080\u009b2J\u009f\u001b\n") && text.contains("\u{A0}é"), "{text}");
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("it is JSON"), value);
+    }
 }

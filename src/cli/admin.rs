@@ -139,7 +139,7 @@ pub fn reload(options: &Reload) -> Result<(), Failure> {
     options.access.show(&answer, |answer| {
         let keys = |name: &str| {
             let keys = answer[name].as_array().into_iter().flatten().filter_map(Value::as_str);
-            keys.collect::<Vec<_>>().join(", ")
+            keys.map(printable).collect::<Vec<_>>().join(", ")
         };
         let (applied, restart) = (keys("applied"), keys("needs_restart"));
         let mut text = match applied.is_empty() {
@@ -187,10 +187,8 @@ fn status_text(status: &Value) -> String {
     }
     line("rooms", format!("{} with {} clients", number("/rooms/rooms"), number("/rooms/clients")));
     for listener in status["listening"].as_array().into_iter().flatten() {
-        line(
-            "listening",
-            format!("{} {}", listener["protocol"].as_str().unwrap_or("-"), listener["address"].as_str().unwrap_or("-")),
-        );
+        let word = |name: &str| printable(listener[name].as_str().unwrap_or("-"));
+        line("listening", format!("{} {}", word("protocol"), word("address")));
     }
     text
 }
@@ -275,5 +273,17 @@ mod tests {
         assert!(rows.contains("\u{FFFD}[2Jx") && rows.contains("192.0.2.7:50000") && !rows.contains('\u{1b}'));
         assert_eq!(escaped("a b/c&d=é"), "a%20b%2Fc%26d%3D%C3%A9");
         assert_eq!(sessions_text(&json!([])), "no sessions\n");
+    }
+
+    #[test]
+    fn a_name_with_a_line_break_forges_no_row() {
+        for ending in ["\n", "\r\n", "\u{85}", "\u{2028}", "\u{2029}"] {
+            let forged = format!("a{ending}FAKEROW evil");
+            let rows = sessions_text(&json!([{ "id": forged, "user": forged, "relayed": [forged] }]));
+            assert_eq!(rows.matches("FAKEROW").count(), 3);
+            assert!(rows.lines().count() == 2 && !rows.contains(['\r', '\u{85}', '\u{2028}', '\u{2029}']), "{rows:?}");
+        }
+        let status = status_text(&json!({ "listening": [{ "protocol": "udp\u{9B}2J", "address": "a\nstate  evil" }] }));
+        assert!(status.ends_with("listening     udp\u{FFFD}2J a\u{FFFD}state  evil\n"), "{status:?}");
     }
 }

@@ -49,7 +49,7 @@ pub enum About {
         /// The name as clients send it
         #[arg(value_name = "NAME")]
         name: String,
-        /// The password beside it, to try it too
+        /// The password beside it, to try it too; others on this machine can see it in the list of processes
         #[arg(long, value_name = "PASSWORD")]
         password: Option<String>,
         /// Where and how.
@@ -114,6 +114,8 @@ struct Finding {
     is_allowed: bool,
     /// The decision in a word or two.
     decision: &'static str,
+    /// What would turn it around and is not known here: `revoked`; else empty.
+    unless: &'static str,
     /// The rule that decided.
     rule: String,
     /// Where the rule was written.
@@ -127,8 +129,16 @@ struct Finding {
 }
 
 impl Finding {
+    /// `taken`, or `taken, unless revoked`.
+    fn decision(&self) -> String {
+        match self.unless {
+            "" => self.decision.to_owned(),
+            unless => format!("{}, unless {unless}", self.decision),
+        }
+    }
+
     fn text(&self) -> String {
-        let mut text = format!("{}: {}\n", self.subject, self.decision);
+        let mut text = format!("{}: {}\n", self.subject, self.decision());
         let main = [("rule", &self.rule), ("where", &self.place), ("change", &self.change)];
         let facts = self.facts.iter().map(|(label, what)| (*label, what));
         for (label, what) in main.into_iter().chain(facts).filter(|(_, what)| !what.is_empty()) {
@@ -140,8 +150,8 @@ impl Finding {
     fn json(&self) -> Value {
         let facts: Map<String, Value> = self.facts.iter().map(|(label, what)| ((*label).into(), json!(what))).collect();
         json!({
-            "subject": self.subject, "allowed": self.is_allowed, "decision": self.decision, "rule": self.rule,
-            "where": self.place, "change": self.change, "facts": facts, "order": self.order,
+            "subject": self.subject, "allowed": self.is_allowed, "decision": self.decision(), "unless": self.unless,
+            "rule": self.rule, "where": self.place, "change": self.change, "facts": facts, "order": self.order,
         })
     }
 }

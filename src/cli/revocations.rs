@@ -156,8 +156,10 @@ impl Book {
     fn catch_up(&self, shelf: &mut Shelf) -> bool {
         let is_stale = shelf.seen.is_stale();
         if is_stale {
-            let ids = shelf.file.as_deref().and_then(|path| file::read(path).ok()).unwrap_or_default();
-            let mut ids = shelf.brought_up_to_date(ids);
+            let read = shelf.file.as_deref().map_or(Ok(Ids::default()), file::read);
+            shelf.faulty = read.is_err();
+            // What is wrong with it is said once it has come to an end.
+            let mut ids = shelf.brought_up_to_date(read.unwrap_or_default());
             ids.extend(self.ids.load().iter().cloned());
             self.put(ids);
         }
@@ -279,7 +281,7 @@ impl Revocations for Book {
         let obeyed = self.put(ids) && self.wait_for_the_last(&id);
         let sessions_ended = self.ended().wrapping_sub(before);
         tracing::info!(id = %id, sessions_ended, "revoked by the operator");
-        let kept = match shelf.is_unwritten() && !is_stale {
+        let kept = match shelf.is_unwritten() && (!is_stale || shelf.faulty) {
             true => self.write(&mut shelf),
             // Written as soon as whoever writes has come to an end.
             false => Ok(self.kept()),
@@ -298,7 +300,7 @@ impl Revocations for Book {
         shelf.remove(id.clone());
         self.put(ids);
         tracing::info!(id = %id, "taken again by the operator");
-        if !is_stale {
+        if !is_stale || shelf.faulty {
             self.write(&mut shelf).map_err(|()| Unkept::Unwritten(0))?;
         }
         Ok(true)

@@ -75,13 +75,13 @@ fn reload(service: &Service, options: &Options, realm: &str, changes: &mut Chang
     Ok(reloaded)
 }
 
-/// Why the engine did not start. An address this host does not have is the configuration's
-/// fault; anything else may be over at the next try.
+/// Why the engine did not start. Any of it may be over at the next try, as an address that moves
+/// between hosts comes to this one.
 fn unstarted(loaded: &Loaded, host: &Host, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::AddrNotAvailable
         && let Some(fault) = loaded.foreign_address(host)
     {
-        return fault.into();
+        return Failure::Other(fault.to_string());
     }
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => "; another server has the port: stop it, or change [listen]",

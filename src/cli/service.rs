@@ -49,7 +49,8 @@ pub fn stopping(left: Duration) {
 }
 
 fn tell(state: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(state) {
+    let text: String = state.iter().map(|state| format!("{state}\n")).collect();
+    if let Err(error) = store::send(&text, None) {
         tracing::warn!(%error, "the service manager can not be told");
     }
 }

@@ -7,7 +7,7 @@ mod frame;
 mod rates;
 mod screen;
 
-use super::access::Access;
+use super::access::{Access, json_text};
 use super::check::Format;
 use super::{Failure, print};
 use crate::config::value::Seconds;
@@ -68,7 +68,7 @@ pub fn top(options: &Options) -> Result<(), Failure> {
 
 fn plain(format: Format, first: &Sample, second: &Sample) -> String {
     match format {
-        Format::Json => format!("{:#}\n", json!({ "status": second.status, "sessions": second.sessions })),
+        Format::Json => json_text(&json!({ "status": second.status, "sessions": second.sessions })),
         Format::Text => {
             let view = View { before: Some(first), now: second, trouble: None };
             frame::lines(&view, PLAIN).iter().map(|line| format!("{}\n", line.text.trim_end())).collect()

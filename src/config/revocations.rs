@@ -68,6 +68,10 @@ pub fn read(path: &Path) -> Result<BTreeSet<RevokedId>, Fault> {
 }
 
 fn text(path: &Path) -> io::Result<String> {
+    // To open a pipe would wait for whoever writes to it.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
     let mut text = String::new();
     File::open(path)?.take(FILE_LEN_MAX as u64 + 1).read_to_string(&mut text)?;
     match text.len() <= FILE_LEN_MAX {
@@ -186,7 +190,7 @@ mod tests {
         fs::write(&file, b"\xff\xfe").unwrap();
         assert!(read(&file).unwrap_err().to_string().starts_with("the revocations can not be read"));
         let fault = read(&folder.0).unwrap_err().to_string();
-        assert!(fault.contains("directory"), "{fault}");
+        assert!(fault.contains("it is no file"), "{fault}");
         let many: String = (0..=REVOCATIONS_MAX).map(|id| format!("{id}\n")).collect();
         fs::write(&file, &many[..many.len() - 7]).unwrap();
         assert_eq!(read(&file).unwrap().len(), REVOCATIONS_MAX);

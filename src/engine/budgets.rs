@@ -16,10 +16,13 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Credentials whose bytes are remembered, until they expire; one more is refused.
+/// Credentials whose bytes are remembered, until they have expired; one more is refused.
 const BUDGETS_MAX: usize = 262_144;
 /// Expired credentials forgotten when one is asked for.
 const FORGOTTEN_PER_CALL: usize = 16;
+/// How long an expired credential is remembered, in seconds. Each worker reads the clock once a
+/// round: one that is late could still take a credential that another has seen expire.
+const FORGET_AFTER_S: u64 = 60;
 /// How often what allocations used is entered in the ledger, in milliseconds.
 const SETTLE_MS: u64 = 1_000;
 /// Allocations settled in one round.
@@ -43,7 +46,8 @@ impl Entry {
     }
 }
 
-/// The ledger. An entry lasts until its credential expires: until then it could come back.
+/// The ledger. An entry lasts until its credential has expired for every worker: until then it
+/// could come back.
 #[derive(Debug, Default)]
 pub struct Budgets {
     book: Mutex<Book>,
@@ -59,7 +63,7 @@ struct Book {
 impl Book {
     fn forget_expired(&mut self, unix_s: u64) {
         for _ in 0..FORGOTTEN_PER_CALL {
-            let first = self.order.peek_mut().filter(|first| first.0.0 <= unix_s);
+            let first = self.order.peek_mut().filter(|first| first.0.0.saturating_add(FORGET_AFTER_S) <= unix_s);
             let Some(Reverse((_, username))) = first.map(PeekMut::pop) else { return };
             self.entries.remove(&username);
         }
@@ -132,6 +136,18 @@ impl Meters {
         }
     }
 
+    /// Takes a new allocation in and returns the bytes it may use: none where its credential has no
+    /// entry, which would let it go unmetered.
+    fn begin(&mut self, now_ms: u64, id: AllocationId, entry: Option<Arc<Entry>>) -> u64 {
+        let Some(entry) = entry else { return 0 };
+        if self.list.is_empty() {
+            self.next_ms = now_ms + SETTLE_MS;
+        }
+        let left = entry.left();
+        self.insert(id, entry);
+        left
+    }
+
     fn insert(&mut self, id: AllocationId, entry: Arc<Entry>) {
         self.places.insert(id.index, self.list.len());
         self.list.push(Meter { id, entry, settled: 0 });
@@ -158,12 +174,8 @@ impl Worker {
     /// An allocation exists: if its credential caps its bytes, it draws on what is left of them.
     pub(super) fn begin_metering(&mut self, id: AllocationId) {
         let Some(allocation) = self.server.allocation(id).filter(|a| a.caps.bytes.is_some()) else { return };
-        let Some(entry) = self.pool.budgets.entry(&allocation.account.username) else { return };
-        let left = entry.left();
-        if self.meters.list.is_empty() {
-            self.meters.next_ms = self.now.mono_ms + SETTLE_MS;
-        }
-        self.meters.insert(id, entry);
+        let entry = self.pool.budgets.entry(&allocation.account.username);
+        let left = self.meters.begin(self.now.mono_ms, id, entry);
         self.server.set_bytes_left(self.now, id, left);
     }
 
@@ -231,16 +243,38 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_remembered_until_they_expire_and_no_more_than_fit() {
+    fn credentials_are_remembered_until_they_have_expired_and_no_more_than_fit() {
         let budgets = Budgets::default();
         assert_eq!(budgets.admit_within(2, 1, &budget("a", 1, 50)), Ok(()));
         assert_eq!(budgets.admit_within(2, 1, &budget("b", 1, 60)), Ok(()));
         assert_eq!(budgets.admit_within(2, 49, &budget("c", 1, 100)), Err(PortError::Budgets));
         assert_eq!(budgets.admit_within(2, 49, &budget("a", 1, 50)), Ok(()), "who is in stays in");
-        assert_eq!(budgets.admit_within(2, 50, &budget("c", 1, 100)), Ok(()));
+        let forgotten_s = 50 + FORGET_AFTER_S;
+        assert_eq!(budgets.admit_within(2, forgotten_s - 1, &budget("c", 1, 500)), Err(PortError::Budgets));
+        assert_eq!(budgets.admit_within(2, forgotten_s, &budget("c", 1, 500)), Ok(()));
         assert!(budgets.entry(b"a").is_none() && budgets.entry(b"b").is_some());
         let book = budgets.book.lock();
         assert_eq!((book.entries.len(), book.order.len()), (2, 2));
+    }
+
+    #[test]
+    fn a_worker_whose_clock_is_behind_finds_what_is_used_up() {
+        let budgets = Budgets::default();
+        let spent = budget("100+b1000:a", 1000, 100);
+        assert_eq!(budgets.admit(50, &spent), Ok(()));
+        budgets.entry(spent.username).unwrap().spend(1000);
+        assert_eq!(budgets.admit(100, &budget("200+b1:b", 1, 200)), Ok(()), "its clock has come to the end");
+        assert_eq!(budgets.admit(99, &spent), Err(PortError::UsedUp), "this one's has not");
+    }
+
+    #[test]
+    fn an_allocation_without_an_entry_has_nothing_left() {
+        let mut meters = Meters::default();
+        assert_eq!(meters.begin(7, id(0), None), 0);
+        assert!(meters.next_ms().is_none() && meters.places.is_empty());
+        let entry = Arc::new(Entry { bytes: 9, used: AtomicU64::new(2) });
+        assert_eq!(meters.begin(7, id(0), Some(entry)), 7);
+        assert_eq!(meters.next_ms(), Some(7 + SETTLE_MS));
     }
 
     #[test]

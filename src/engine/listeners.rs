@@ -43,11 +43,12 @@ pub(super) fn bind(listen: &[Listen], workers: usize, inheritance: Inheritance) 
         bound.share_out(Protocol::Tcp, wildcard.addr(), take_over(wildcard, workers)?, 0);
     }
     for listen in listen {
-        if wildcards.iter().any(|wildcard| wildcard.serves(listen)) {
+        let taken: Vec<Inherited> = specific.extract_if(.., |socket| socket.serves(listen)).collect();
+        // Beside a socket on every address the kernel prefers those of this one, if there are any.
+        if taken.is_empty() && wildcards.iter().any(|wildcard| wildcard.serves(listen)) {
             bound.listening.push(*listen);
             continue;
         }
-        let taken: Vec<Inherited> = specific.extract_if(.., |socket| socket.serves(listen)).collect();
         let group = match Group::complete(*listen, workers, taken) {
             Ok(group) => group,
             Err(error) if !listen.required && error.kind() == ErrorKind::AddrNotAvailable => {
@@ -274,6 +275,20 @@ mod tests {
         let bound = bind_all(&[listens[0], listens[1], udp], vec![tcp]);
         assert_eq!((shares(&bound), bound.kept.len()), (vec![(1, 1), (1, 1)], 2));
         assert_eq!(bound.listening, [listens[0], listens[1], udp]);
+    }
+
+    #[test]
+    fn a_tcp_socket_of_one_address_beside_one_on_every_address_is_served_too() {
+        let (every, listen) = passed(Type::STREAM, "0.0.0.0:0", true);
+        let on = |ip: &str| Listen { addr: SocketAddr::new(ip.parse().unwrap(), listen.addr.port()), ..listen };
+        let (one, _) = passed(Type::STREAM, &on("127.0.0.1").addr.to_string(), true);
+        let listens = [on("127.0.0.1"), on("127.0.0.2")];
+        let [passed_on, passed_every] = [&one, &every].map(|inherited| inode(&inherited.socket));
+        let bound = bind_all(&listens, vec![every, one]);
+        assert_eq!((shares(&bound), &bound.listening[..]), (vec![(0, 2), (0, 2)], &listens[..]));
+        let served: Vec<u64> = bound.shares.iter().flat_map(|share| &share.tcp).map(|tcp| inode(&tcp.socket)).collect();
+        assert!(served.contains(&passed_on), "nobody accepts what comes to it");
+        assert_eq!(served.iter().filter(|&&served| served == passed_every).count(), 2);
     }
 
     #[test]

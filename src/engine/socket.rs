@@ -50,6 +50,7 @@ pub fn prepare_udp_listener(socket: &Socket, v6: bool) -> io::Result<()> {
     sys::set_receive_buffer(socket.as_fd(), LISTENER_BUFFER)?;
     sys::set_send_buffer(socket.as_fd(), LISTENER_BUFFER)?;
     sys::set_fragmentation(socket.as_fd(), v6, Fragmentation::Allowed)?;
+    sys::refuse_ancillary(socket.as_fd(), v6)?;
     take_bursts(socket);
     Ok(())
 }

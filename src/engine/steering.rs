@@ -8,6 +8,7 @@ use super::worker::Worker;
 use crate::bus::{Command, Notice, SLOTS_PER_PAGE, Session, SessionDetail, SessionId, SessionPage};
 use crate::turn::allocation::Allocation;
 use crate::turn::quota::Bucket;
+use crate::turn::request::TEXT_LEN_MAX;
 use crate::turn::{AllocationId, Answer, FiveTuple, RelayedAddr, Sender, Server};
 use crate::wire::attribute;
 use crate::wire::stun::{Message, Method};
@@ -17,6 +18,8 @@ use crossbeam_channel::{Sender as Queue, TrySendError};
 const COMMANDS_PER_ROUND: usize = 16;
 /// Refused requests told and logged a second; the rest are counted only.
 const REFUSALS_PER_SECOND: u64 = 20;
+/// Characters of a refused username that are told and logged: any stranger can send one.
+const SHOWN_LEN_MAX: usize = 256;
 /// How often permissions and channels are counted, in milliseconds.
 const CENSUS_MS: u64 = 1_000;
 /// Slots looked at in one round of the census: tens of microseconds.
@@ -152,10 +155,8 @@ impl Worker {
             return self.stats.notices_lost.add(1);
         }
         let message = Message::parse(self.batch.message(cell, 0..cell.len())).ok();
-        let username = message.and_then(|message| message.get(attribute::USERNAME));
-        let username = username.map(String::from_utf8_lossy);
+        let username = message.and_then(|message| message.get(attribute::USERNAME)).and_then(shown);
         journal::log_refused(&from.tuple, username.as_deref(), &answer);
-        let username = username.map(|name| Box::from(&*name));
         let tuple = from.tuple;
         self.notify(Notice::Refused { tuple, username, answer });
     }
@@ -192,5 +193,40 @@ impl Worker {
             permissions: permissions.map(|(peer, until_ms)| (peer, left(until_ms))).collect(),
             channels: channels.map(|c| (c.number, c.peer, left(c.until_ms))).collect(),
         })
+    }
+}
+
+/// A username as it is told and logged: `None` where it is longer than one may be, cut where it is
+/// long, and without control characters, which a log would write as several.
+fn shown(username: &[u8]) -> Option<Box<str>> {
+    if username.len() > TEXT_LEN_MAX {
+        return None;
+    }
+    let text = String::from_utf8_lossy(username);
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut shown: String = text.chars().take(SHOWN_LEN_MAX).map(plain).collect();
+    if text.chars().nth(SHOWN_LEN_MAX).is_some() {
+        shown.push('…');
+    }
+    Some(shown.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_long_username_is_not_told_at_length() {
+        let told = |username: &[u8]| shown(username).map(String::from);
+        assert_eq!(told(b"1893456000:alice").as_deref(), Some("1893456000:alice"));
+        assert_eq!(told(b"a\0b\nc\x1b[1m\xffd").as_deref(), Some("a\u{fffd}b\u{fffd}c\u{fffd}[1m\u{fffd}d"));
+        let longest = [b'x'; SHOWN_LEN_MAX];
+        assert_eq!(told(&longest).map(|shown| shown.len()), Some(SHOWN_LEN_MAX));
+        for long in [SHOWN_LEN_MAX + 1, TEXT_LEN_MAX] {
+            let expected = "\u{fffd}".repeat(SHOWN_LEN_MAX) + "…";
+            assert_eq!(told(&vec![0x1B; long]), Some(expected), "{long}");
+        }
+        assert_eq!(told(&vec![b'x'; TEXT_LEN_MAX + 1]), None);
+        assert_eq!(told(&vec![b'x'; 60_000]), None);
     }
 }

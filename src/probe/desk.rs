@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Longest message read, in bytes.
 pub const MESSAGE_LEN_MAX: usize = 66_000;
+/// Messages read from one socket before the clock and the user's wish to stop are looked at again, however many wait.
+pub const MESSAGES_AT_ONCE: usize = 1024;
 /// How long the answer is waited for that an allocation has been given back.
 const FREE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it is looked whether an answer is overdue or the user has had enough.
@@ -95,7 +97,8 @@ impl<'a> Desk<'a> {
         client.ask(step, self.now_ns(), account, &mut self.rng)?;
         loop {
             client.link.flush()?;
-            while let Some(len) = client.link.receive(&mut self.room)? {
+            for _ in 0..MESSAGES_AT_ONCE {
+                let Some(len) = client.link.receive(&mut self.room)? else { break };
                 let now_ns = self.now_ns();
                 if client.hear(step, &self.room[..len], now_ns, account, &mut self.rng)? {
                     return Ok(began.elapsed());

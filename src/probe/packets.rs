@@ -1,6 +1,6 @@
 //! Packets through a relay and back to this host: round trips, loss, and the longest payload.
 
-use super::desk::Desk;
+use super::desk::{Desk, MESSAGES_AT_ONCE};
 use super::report::{Between, Mtu, Percentiles, RoundTrips, millis};
 use super::words::Fault;
 use crate::load::client::Client;
@@ -55,9 +55,11 @@ impl End {
         }
     }
 
-    /// The next payload that has come and how long it is, in the desk's room; `None` when none has.
-    fn receive(&mut self, desk: &mut Desk<'_>) -> io::Result<Option<std::ops::Range<usize>>> {
-        loop {
+    /// The next payload that has come and where it is in the desk's room; `None` when none is among the messages that
+    /// may still be read.
+    fn receive(&mut self, desk: &mut Desk<'_>, left: &mut usize) -> io::Result<Option<std::ops::Range<usize>>> {
+        while *left > 0 {
+            *left -= 1;
             match self {
                 End::Client(client, via) => {
                     let Some(len) = client.link.receive(&mut desk.room)? else { return Ok(None) };
@@ -73,6 +75,7 @@ impl End {
                 },
             }
         }
+        Ok(None)
     }
 
     /// Its client, if it has one.
@@ -115,10 +118,11 @@ impl Course {
         self.ends[from].send(&payload, desk)
     }
 
-    /// The next packet that came whole at the end it was sent to, of this length.
-    fn receive(&mut self, len: usize, desk: &mut Desk<'_>) -> io::Result<Option<Stamp>> {
-        for at in 0..self.ends.len() {
-            while let Some(range) = self.ends[at].receive(desk)? {
+    /// The next packet that came whole at the end it was sent to, of this length, among the messages that may still be
+    /// read at each end.
+    fn receive(&mut self, len: usize, desk: &mut Desk<'_>, left: &mut [usize; 2]) -> io::Result<Option<Stamp>> {
+        for (at, left) in left.iter_mut().enumerate() {
+            while let Some(range) = self.ends[at].receive(desk, left)? {
                 let stamp = self.pattern.check(&desk.room[range], len);
                 if let Some(stamp) = stamp.filter(|stamp| stamp.flow as usize == 1 - at) {
                     return Ok(Some(stamp));
@@ -140,7 +144,8 @@ impl Course {
                 self.send(sent as usize % 2, PAYLOAD_LEN, desk)?;
                 sent += 1;
             }
-            while let Some(stamp) = self.receive(PAYLOAD_LEN, desk)? {
+            let mut left = [MESSAGES_AT_ONCE; 2];
+            while let Some(stamp) = self.receive(PAYLOAD_LEN, desk, &mut left)? {
                 let seen = stamp.seq.checked_sub(first).and_then(|at| came.get_mut(at as usize));
                 if seen.is_some_and(|seen| !std::mem::replace(seen, true)) {
                     received += 1;
@@ -188,7 +193,7 @@ impl Course {
             let sent = Instant::now();
             while sent.elapsed() < wait {
                 desk.go_on()?;
-                if self.receive(len, desk)?.is_some() {
+                if self.receive(len, desk, &mut [MESSAGES_AT_ONCE; 2])?.is_some() {
                     return Ok(true);
                 }
                 desk.rest(wait.saturating_sub(sent.elapsed()).min(GAP))?;

@@ -1,5 +1,6 @@
 //! What an allocation is good for: the steps of a trial behind it.
 
+use super::desk::MESSAGES_AT_ONCE;
 use super::nobody;
 use super::packets::{Course, End};
 use super::report::{Between, Mtu, Outcome, Outside, RoundTrips, Stage, Step};
@@ -89,7 +90,8 @@ impl Trial<'_> {
                 }
             }
             client.link.flush()?;
-            while let Some(len) = client.link.receive(&mut self.desk.room)? {
+            for _ in 0..MESSAGES_AT_ONCE {
+                let Some(len) = client.link.receive(&mut self.desk.room)? else { break };
                 if let Some(from) = hello_from(&self.desk.room[..len]) {
                     return Ok(Ok(from));
                 }
@@ -111,7 +113,7 @@ impl Trial<'_> {
                 said += 1;
                 client.link.send(&message)?;
             }
-            loop {
+            for _ in 0..MESSAGES_AT_ONCE {
                 match socket.recv_from(&mut self.desk.room) {
                     Ok((len, _)) if &self.desk.room[..len] == HELLO => return Ok(true),
                     Ok(_) => {}

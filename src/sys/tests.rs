@@ -57,6 +57,32 @@ fn a_run_of_one_length_travels_as_one_message_and_comes_apart() {
 }
 
 #[test]
+fn a_burst_comes_apart_on_a_socket_that_was_to_tell_more() {
+    for (local, v6, packet) in [
+        ("127.0.0.1:0", false, (libc::SOL_IP, libc::IP_PKTINFO)),
+        ("[::1]:0", true, (libc::SOL_IPV6, libc::IPV6_RECVPKTINFO)),
+    ] {
+        let (a, b) = (UdpSocket::bind(local).unwrap(), UdpSocket::bind(local).unwrap());
+        let of_any = [libc::SO_TIMESTAMP, libc::SO_TIMESTAMPNS, libc::SO_RXQ_OVFL];
+        for (level, name) in of_any.map(|name| (libc::SOL_SOCKET, name)).into_iter().chain([packet]) {
+            set_option(b.as_fd(), level, name, 1).unwrap();
+        }
+        enable_gro(b.as_fd()).unwrap();
+        let to = Some(b.local_addr().unwrap());
+        let train = || std::iter::repeat_n(Datagram { to, parts: [b"three", b"", b""] }, 3);
+        let mut receiver = Receiver::new(1, 128, 0, 128);
+        let told = |receiver: &mut Receiver| {
+            assert_eq!(Transmitter::new().send(a.as_fd(), true, train()).unwrap(), 3);
+            assert_eq!(receiver.recv(b.as_fd(), 0, 1).unwrap(), 1);
+            (receiver.datagram_len(0), receiver.segment_len(0))
+        };
+        assert_eq!(told(&mut receiver), (Some(15), 15), "the burst looks like one datagram");
+        refuse_ancillary(b.as_fd(), v6).unwrap();
+        assert_eq!(told(&mut receiver), (Some(15), 5));
+    }
+}
+
+#[test]
 fn a_train_that_can_not_be_segmented_is_refused_and_says_so() {
     let (a, b) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     // Without a checksum there is nothing a card could finish.

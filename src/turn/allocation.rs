@@ -3,7 +3,7 @@
 //! An allocation holds values only, no handle and no pointer, so that it can be written down
 //! and read by the next process. [`STATE_VERSION`] changes when its shape does.
 
-use super::auth::Caps;
+use super::auth::{self, Caps, Credentials, Revocations};
 use super::channel::Channels;
 use super::permission::Permissions;
 use super::quota::Bucket;
@@ -22,6 +22,10 @@ pub const STATE_VERSION: u16 = 2;
 
 /// Bytes left to an allocation whose traffic is not capped by its credential.
 pub const UNMETERED: u64 = u64::MAX;
+
+/// Bytes that go at once however low a rate is: the longest payload of a channel's message. A datagram
+/// longer than that would never go.
+pub const BURST_MIN: u64 = 65_535;
 
 /// All that a server must know to go on serving its allocations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,6 +136,16 @@ impl Allocation {
         self.bytes_left != UNMETERED
     }
 
+    /// Whether the operator has revoked its username, or whom it is charged to: a configuration that
+    /// reads usernames in another way changes nothing about that. One without credentials is nobody's.
+    pub fn is_revoked(&self, auth: &Credentials, revoked: &Revocations) -> bool {
+        let payer = &*self.account.payer;
+        // A source is no user id, though it pays.
+        let is_user_id = || *payer != *auth::source_account(self.tuple.client.ip());
+        let is_payer_listed = || revoked.contains(payer.as_bytes()) && is_user_id();
+        self.key.is_some() && (auth.is_revoked(revoked, &self.account.username) || is_payer_listed())
+    }
+
     /// Bytes that a new allocation with these caps may relay. One whose rate alone is capped has
     /// more than anyone lives to use.
     pub fn bytes_granted(caps: &Caps) -> u64 {
@@ -150,7 +164,7 @@ impl Allocation {
             Some(cap) if rate == 0 || cap < rate => cap,
             _ => rate,
         };
-        if rate != 0 && !self.rates[direction].take(now_ms, rate, rate, bytes) {
+        if rate != 0 && !self.rates[direction].take(now_ms, rate, rate.max(BURST_MIN), bytes) {
             return Err(DropReason::Bandwidth);
         }
         if self.is_metered() {

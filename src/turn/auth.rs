@@ -188,12 +188,14 @@ impl Credentials {
     ) -> Result<(Proof, T), Refused> {
         let found = self.plain(name);
         let refused = match found.map(|name| (name, self.users.get(name))) {
-            Some((name, Some(keys))) => {
-                let key = self.user_key(keys, algorithm).ok_or(Refused::Password)?;
-                let verified = verify(key).ok_or(Refused::Password)?;
-                let (username, key) = (name.into(), key.clone());
-                return Ok((Proof { username, key, expires_unix_s: None, caps: Caps::default() }, verified));
-            }
+            Some((name, Some(keys))) => match self.user_key(keys, algorithm) {
+                Some(key) => {
+                    let verified = verify(key).ok_or(Refused::Password)?;
+                    let (username, key) = (name.into(), key.clone());
+                    return Ok((Proof { username, key, expires_unix_s: None, caps: Caps::default() }, verified));
+                }
+                None => Refused::Password,
+            },
             Some((name, None)) => match self.timely(name, unix_s) {
                 Ok(stamp) => return self.prove_limited(name, stamp, algorithm, verify),
                 Err(refused) => refused,
@@ -247,6 +249,9 @@ impl Credentials {
     /// expiry if there are any. The expiry is digits only, at most ten.
     fn stamp<'a>(&self, name: &'a [u8]) -> Option<Stamp<'a>> {
         let (head, tail) = self.split(name);
+        if is_expiry_with_faulty_caps(head) {
+            return None;
+        }
         let (id, expiry) = match (expiry(head), tail.and_then(expiry)) {
             // Two places for caps: which of them counts must not be a matter of taste.
             (Some(_), Some((_, caps))) if !caps.is_none() => return None,
@@ -262,7 +267,9 @@ impl Credentials {
     pub fn is_revoked(&self, revoked: &Revocations, username: &[u8]) -> bool {
         // Of a static user there is no more to say than the name, whatever it looks like.
         let id = || self.stamp(username).filter(|_| !self.users.contains_key(username)).and_then(|stamp| stamp.id);
-        !revoked.is_empty() && (revoked.contains(username) || id().is_some_and(|id| revoked.contains(id)))
+        // Revoked ids are text: what is not is known to the operator as it is shown.
+        let is_listed = |name| revoked.contains(String::from_utf8_lossy(name).as_bytes());
+        !revoked.is_empty() && (is_listed(username) || id().is_some_and(is_listed))
     }
 
     /// Splits at the first separator; the rest may hold more of them.
@@ -276,7 +283,8 @@ impl Credentials {
     }
 
     /// Whom allocations of this name are charged to. Two time-limited names of one person
-    /// differ in their expiry only, so the id pays; a bare expiry pays by its source.
+    /// differ in their expiry only, so the id pays. A bare expiry pays by its source, or, where it
+    /// caps allocations, for itself: strangers behind one source do not count.
     pub fn account(&self, proof: &Proof, source: IpAddr) -> Box<str> {
         let text = |bytes: &[u8]| Box::from(String::from_utf8_lossy(bytes));
         if proof.expires_unix_s.is_none() {
@@ -284,6 +292,7 @@ impl Credentials {
         }
         match self.stamp(&proof.username).and_then(|stamp| stamp.id) {
             Some(id) => text(id),
+            None if proof.caps.allocations.is_some() => text(&proof.username),
             None => source_account(source),
         }
     }
@@ -312,6 +321,13 @@ fn expiry(text: &[u8]) -> Option<(u64, Caps)> {
     let end = text.iter().position(|&byte| byte == b'+').unwrap_or(text.len());
     let (expiry, caps) = text.split_at(end);
     Some((digits(expiry)?, std::str::from_utf8(caps).ok()?.parse().ok()?))
+}
+
+/// Whether a text begins as an expiry with caps does and is none: whoever made it meant caps, so
+/// it is nobody's id.
+fn is_expiry_with_faulty_caps(text: &[u8]) -> bool {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && text.get(digits) == Some(&b'+') && expiry(text).is_none()
 }
 
 fn digits(text: &[u8]) -> Option<u64> {
@@ -370,6 +386,40 @@ mod tests {
         assert_eq!(try_name(&format!("{}:a", NOW + 86_400)), Ok(()));
         assert_eq!(try_name(&format!("{}:a", NOW + 86_401)), Err(Refused::TooFar));
         assert_eq!(try_name("9999999999:a"), Err(Refused::TooFar));
+    }
+
+    #[test]
+    fn an_expiry_whose_caps_can_not_be_read_is_no_id() {
+        let credentials = north();
+        let try_name =
+            |name: &str| prove(&credentials, name, &integrity::rest_password(b"north", name.as_bytes())).map(|_| ());
+        for faulty in ["+a0", "+", "+a1+", "+b1+a1", "+x"] {
+            for expiry in ["1893400100", "189340010000"] {
+                let name = format!("{expiry}{faulty}:{}", NOW + 80_000);
+                assert_eq!(try_name(&name), Err(Refused::Unknown), "{name}");
+            }
+        }
+        for id in ["a+a0", "1893400100x+a0", "1893400100", "189340010000"] {
+            assert_eq!(try_name(&format!("{}:{id}", NOW + 80_000)), Ok(()), "{id}");
+        }
+        assert_eq!(try_name(&format!("a+a0:{}", NOW + 80_000)), Ok(()));
+        assert_eq!(try_name(&format!("189340010000:{}", NOW + 80_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_user_without_a_key_for_the_algorithm_costs_what_others_do() {
+        let mut credentials = north();
+        credentials.add_user_md5_key("old", [7; 16]);
+        for name in ["old", "alice", "nobody"] {
+            let verified = std::cell::Cell::new(0);
+            let verify = |_: &Key| {
+                verified.set(verified.get() + 1);
+                None::<()>
+            };
+            let name = Name::Plain(name.as_bytes());
+            assert!(credentials.prove(NOW, name, PasswordAlgorithm::Sha256, verify).is_err());
+            assert_eq!(verified.get(), 1, "{name:?}");
+        }
     }
 
     #[test]

@@ -435,7 +435,8 @@ pub struct Limits {
     pub channels_per_allocation: usize,
     /// Longest lifetime granted, in seconds (RFC 8656 §7.2 recommends at most 3600).
     pub lifetime_max_s: u32,
-    /// Bytes a second of one allocation in each direction; 0 = none.
+    /// Bytes a second of one allocation in each direction; 0 = none. However low, it lets
+    /// [`allocation::BURST_MIN`] bytes go at once.
     pub bytes_per_second: u64,
     /// Answers a second to one unverified source address; 0 = none.
     pub unverified_per_second: u32,

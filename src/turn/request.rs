@@ -15,7 +15,7 @@ use crate::wire::integrity::{Key, MacKind, Signer};
 use crate::wire::stun::{Class, Message, Method, Overflow, Writer};
 
 /// Longest USERNAME, REALM or NONCE that is read, in bytes (RFC 8489 §14.3, §14.9, §14.10).
-const TEXT_LEN_MAX: usize = 763;
+pub const TEXT_LEN_MAX: usize = 763;
 /// Unknown attributes named in a 420: the answer to a stranger stays within 100 bytes.
 const UNKNOWN_MAX: usize = 30;
 
@@ -407,7 +407,11 @@ fn authenticate(
         }
     };
     // Not before the password was right: who is revoked is nobody else's business.
-    if plain.is_some_and(|name| config.auth.is_revoked(revoked, name)) {
+    let is_revoked = match held.filter(|_| is_owner) {
+        Some(allocation) => allocation.is_revoked(&config.auth, revoked),
+        None => plain.is_some_and(|name| config.auth.is_revoked(revoked, name)),
+    };
+    if is_revoked {
         return Err(Refusal::credential(Refused::Revoked));
     }
     let stale = nonces.judge(request.now, &request.from.tuple, nonce) == Judgement::Stale;

@@ -58,8 +58,7 @@ impl Server {
     fn judge_slot(&mut self, now: Now, index: u32) -> usize {
         let Some(id) = self.table.id_at(index) else { return 1 };
         let Some(allocation) = self.table.get_mut(id) else { return 1 };
-        let is_revoked = || self.config.auth.is_revoked(&self.revoked, &allocation.account.username);
-        if allocation.key.is_some() && is_revoked() {
+        if allocation.is_revoked(&self.config.auth, &self.revoked) {
             self.delete(now, id, EndReason::Revoked);
             return STEPS_PER_END;
         }

@@ -226,6 +226,21 @@ fn a_database_that_can_not_be_read_is_a_clear_line_and_reloads_go_on_without() {
     let view = "create view turnusers_lt as with recursive c(x) as (values(1) union all select x + 1 from c)
         select 'x' as realm, x as name, x as hmackey from c";
     Connection::open(scratch.0.join("view")).unwrap().execute_batch(view).unwrap();
+    // Half a kilobyte could be gigabytes, and a reader of a pipe waits for its writer.
+    let computed = "create table turnusers_lt (realm, name, hmackey as (hex(zeroblob(20000000))));
+        insert into turnusers_lt with recursive c(n) as (values(1) union all select n + 1 from c where n < 5)
+            select 'x', n from c;";
+    Connection::open(scratch.0.join("computed")).unwrap().execute_batch(computed).unwrap();
+    let long = "create table turnusers_lt (realm, name); insert into turnusers_lt values ('x', 'a');
+        alter table turnusers_lt add column hmackey default ";
+    let long = format!("{long}'{}'", "f".repeat(255));
+    Connection::open(scratch.0.join("long")).unwrap().execute_batch(&long).unwrap();
+    let much = "insert into turnusers_lt with recursive c(n) as (values(1) union all select n + 1 from c where n < 500)
+        select 'x', n || hex(zeroblob(32000)), n from c;";
+    database(&scratch, "much", much);
+    assert!(Command::new("mkfifo").arg(scratch.0.join("pipe")).status().unwrap().success());
+    scratch.file("beside", &whole);
+    assert!(Command::new("mkfifo").arg(scratch.0.join("beside-journal")).status().unwrap().success());
     std::fs::create_dir(scratch.0.join("directory")).unwrap();
     for (name, what) in [
         ("gone", "can not be read: No such file"),
@@ -237,7 +252,12 @@ fn a_database_that_can_not_be_read_is_a_clear_line_and_reloads_go_on_without() {
         ("other", "none of coturn's tables"),
         ("old", "not those of coturn 4.2 or later: no such column: realm"),
         ("view", "none of coturn's tables"),
+        ("computed", "turnusers_lt has a column that is computed"),
+        ("long", "turnusers_lt has a column that is computed or has a long default"),
+        ("much", "more than 16 MiB of text for this realm"),
         ("directory", "it is not a file"),
+        ("pipe", "it is not a file"),
+        ("beside", "the journal beside it is not a file"),
     ] {
         let note = trouble(&scratch, name);
         assert!(note.text.contains(what), "{name}: {}", note.text);
@@ -331,6 +351,21 @@ fn a_database_with_a_log_is_read_with_its_newest_changes_and_nothing_is_left_bes
 
 fn is_beside(path: &Path) -> bool {
     path.to_string_lossy().contains("turndb-")
+}
+
+#[test]
+fn what_a_table_demands_of_its_rows_is_not_evaluated() {
+    let scratch = Scratch::new();
+    let connection = Connection::open(scratch.0.join("turndb")).unwrap();
+    let rows = rows(3);
+    let sql = format!(
+        "pragma ignore_check_constraints = 1; create table turnusers_lt (realm, name, hmackey, check (0)); {rows}
+         insert into turnusers_lt values ('x', hex(zeroblob(32768)), '{KEY}'), ('x', hex(zeroblob(32769)), '{KEY}');"
+    );
+    connection.execute_batch(&sql).unwrap();
+    let note = trouble(&scratch, "turndb");
+    assert!(note.text.contains("auth.users: 3 users") && !note.is_unread, "{}", note.text);
+    assert!(note.text.contains("1 row of turnusers_lt without text, or with more than 64 KiB"), "{}", note.text);
 }
 
 #[test]

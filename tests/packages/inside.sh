@@ -233,8 +233,8 @@ sum=$(md5sum <"$CONFIG")
 dpkg -i /exchange/new.deb
 expect "the version" '*+test' "$(dpkg-query -W -f '${Version}' turnpike)"
 expect "the configuration" "$sum" "$(md5sum <"$CONFIG")"
-eventually eval '[[ $(property ActiveState) == active ]]'
-[[ $(property MainPID) != "$before" ]] || die "the old server still runs"
+# dpkg does not wait for the drain.
+eventually eval "[[ \$(property ActiveState) == active && \$(property MainPID) != $before ]]"
 relay "${EVERY[@]}"
 
 step "sockets of systemd's, port 443 without a capability"
@@ -260,11 +260,27 @@ expect "the socket of systemd's" "$http" "$(sockets tcp 443)"
 relay turns:127.0.0.1:443
 rm -r "$DROP_IN" /run/systemd/system/turnpike.socket.d
 
-step "removed, the configuration stays; purged, nothing does"
+step "removed, the configuration stays"
 echo key >/etc/turnpike/secret
+again=$(md5sum <"$CONFIG")
 dpkg -r turnpike
 expect "the service" inactive "$(systemctl is-active turnpike.service || true)"
 [[ -e $CONFIG && ! -e /usr/bin/turnpike ]] || die "removal took the configuration, or left the program"
+
+step "installed again, it serves as before; what was disabled is not started"
+dpkg -i /exchange/new.deb
+# The sockets were enabled above.
+eventually eval '[[ $(property ActiveState) == active ]]'
+expect "the sockets" active "$(systemctl is-active turnpike.socket)"
+expect "the configuration" "$again" "$(md5sum <"$CONFIG")"
+relay "${EVERY[@]}"
+systemctl disable --now turnpike.socket turnpike.service
+dpkg -r turnpike
+dpkg -i /exchange/new.deb
+expect "a job for it" "" "$(systemctl list-jobs --no-legend | grep turnpike || true)"
+expect "what was disabled" inactive "$(systemctl is-active turnpike.service || true)"
+
+step "purged, nothing stays"
 dpkg -P turnpike
 # The journal and the list of users remember it.
 left=$(find /etc /usr /var /run -name '*turnpike*' -not -path '/var/log/*' -not -path '/run/systemd/units/*' -not -path '/run/log/*')

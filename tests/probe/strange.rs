@@ -51,6 +51,27 @@ fn a_server_that_only_does_stun() {
 }
 
 #[test]
+fn a_server_that_never_stops_talking_does_not_keep_the_probe() {
+    let listener = TcpListener::bind((LOOPBACK[0], 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        // Empty ChannelData, thousands at a write: there is always another one to read.
+        let chatter = [0x40, 0, 0, 0].repeat(1 << 14);
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn({
+                let chatter = chatter.clone();
+                move || while stream.write_all(&chatter).is_ok() {}
+            });
+        }
+    });
+    let run = probe(&[&format!("turn:{addr}?transport=tcp"), "--timeout", "1s"]);
+    assert_eq!(run.code, Some(1));
+    run.expect("connect", "pass", &[]);
+    run.expect("binding", "warn", &["no answer to Binding", " 1 s"]);
+    run.expect("allocation", "fail", &["no answer to Allocate", " 1 s"]);
+}
+
+#[test]
 fn a_server_that_refuses_everything() {
     for (code, word) in
         [(486, "limits.allocations_per_user"), (508, "relay.ports"), (403, "does not serve"), (300, "another one")]

@@ -67,16 +67,16 @@ fn cf_39_s5_without_an_allocation_437_or_silence() {
 
 #[test]
 fn cf_43_s5_allocations_and_bytes_of_a_user_have_limits() {
-    let mut world = World::with(|config| config.limits.bytes_per_second = 1000);
+    let mut world = World::with(|config| config.limits.bytes_per_second = 70_000);
     world.ports.per_account_max = 1;
     let alice = world.allocated();
     let second = world.login(udp("192.0.2.1:4001"), ALICE);
     assert_eq!(world.code(&second, allocate()), 486);
     world.succeed(&alice, bind(0x4000, peer4()));
-    let message = channel(0x4000, &[0; 500]);
+    let message = channel(0x4000, &[0; 35_000]);
     for _ in 0..2 {
         assert!(matches!(world.relayed(&alice.sender, &message), Verdict::ToPeer { .. }));
-        assert!(matches!(world.hear(&alice, peer4(), 500), Verdict::ToClient { .. }));
+        assert!(matches!(world.hear(&alice, peer4(), 35_000), Verdict::ToClient { .. }));
     }
     assert_eq!(world.silence(&alice.sender, &message), DropReason::Bandwidth);
     assert_eq!(world.hear(&alice, peer4(), 1), Verdict::Drop(DropReason::Bandwidth));

@@ -50,8 +50,9 @@ fn caps_ride_behind_the_expiry_wherever_that_stands() {
     for (name, payer, caps) in [
         ("1893456000+a2+r125000+b1000000000:carol", "carol", all),
         ("carol:1893456000+a2+r125000+b1000000000", "carol", all),
-        ("1893456000+a2+r125000+b1000000000", "ip 192.0.2.0/24", all),
-        ("1893456000+a2+r125000+b1000000000:", "ip 192.0.2.0/24", all),
+        ("1893456000+a2+r125000+b1000000000", "1893456000+a2+r125000+b1000000000", all),
+        ("1893456000+a2+r125000+b1000000000:", "1893456000+a2+r125000+b1000000000:", all),
+        ("1893456000+b7", "ip 192.0.2.0/24", Caps { bytes: Some(7), ..Caps::default() }),
         ("1893456000+b7:1234567890", "1234567890", Caps { bytes: Some(7), ..Caps::default() }),
         ("1893456000:carol+a2", "carol+a2", Caps::default()),
         ("carol+a2:1893456000", "carol+a2", Caps::default()),
@@ -90,6 +91,9 @@ fn a_name_with_caps_of_another_form_is_unknown() {
         "carol:+a1",
         "1893456000+a1:1893456000+a2",
         "1893456000:1893456000+a2",
+        "1893456000+a0:1893456000",
+        "1893456000+:1893456000",
+        "123+a1+a1:1893456000+a1",
         "1893456000+a\u{665}:carol",
         "1893456000+a1\0:carol",
     ] {
@@ -140,24 +144,58 @@ fn allocations_of_a_user_id_are_capped_on_the_whole_server() {
 }
 
 #[test]
+fn a_credential_without_an_id_shares_its_allocations_with_no_neighbour() {
+    let mut world = World::new();
+    for name in ["1893456000+a1", "1893456001+a1", "1893456002"] {
+        let at = world.server.allocation_count() as u16 * 2;
+        let [one, two] = [0, 1].map(|second| limited(&mut world, 4000 + at + second, name));
+        world.succeed(&one, allocate());
+        let code = if name.contains('+') { 486 } else { 0 };
+        assert_eq!(world.code(&two, allocate()), code, "{name}");
+    }
+}
+
+#[test]
 fn a_rate_caps_each_direction_and_the_lower_of_two_rates_counts() {
     for (name, server_rate, rate) in [
-        ("1893456000+r1000:carol", 0, 1000),
-        ("1893456000+r1000:carol", 700, 700),
-        ("1893456000+r1000:carol", 5000, 1000),
-        ("1893456000+a1:carol", 700, 700),
+        ("1893456000+r100000:carol", 0, 100_000),
+        ("1893456000+r100000:carol", 70_000, 70_000),
+        ("1893456000+r100000:carol", 500_000, 100_000),
+        ("1893456000+a1:carol", 70_000, 70_000),
     ] {
         let mut world = World::with(|config| config.limits.bytes_per_second = server_rate);
         let carol = connected(&mut world, name);
-        assert_eq!(send_bytes(&mut world, &carol, rate - 1), None);
+        let half = rate / 2;
+        assert_eq!(send_bytes(&mut world, &carol, half), None);
+        assert_eq!(send_bytes(&mut world, &carol, half - 1), None);
         assert_eq!(send_bytes(&mut world, &carol, 1), None, "{name} {server_rate}");
         assert_eq!(send_bytes(&mut world, &carol, 1), Some(DropReason::Bandwidth), "{name} {server_rate}");
-        assert_eq!(hear_bytes(&mut world, &carol, rate), None, "the other direction has its own");
+        for _ in 0..2 {
+            assert_eq!(hear_bytes(&mut world, &carol, half), None, "the other direction has its own");
+        }
         assert_eq!(hear_bytes(&mut world, &carol, 1), Some(DropReason::Bandwidth));
         world.pass_ms(500);
-        assert_eq!(send_bytes(&mut world, &carol, rate / 2), None);
+        assert_eq!(send_bytes(&mut world, &carol, half), None);
         assert_eq!(send_bytes(&mut world, &carol, 1), Some(DropReason::Bandwidth));
         assert!(world.find(&carol).is_some(), "who is too fast is slowed, not ended");
+    }
+}
+
+#[test]
+fn a_datagram_longer_than_a_seconds_rate_goes_and_is_made_up_for() {
+    for (name, server_rate) in [("1893456000+r1000:carol", 0), ("1893456000:carol", 1000)] {
+        let mut world = World::with(|config| config.limits.bytes_per_second = server_rate);
+        let carol = connected(&mut world, name);
+        world.pass_s(60);
+        for _ in 0..2 {
+            assert_eq!(send_bytes(&mut world, &carol, 65_000), None, "{name}");
+            assert_eq!(hear_bytes(&mut world, &carol, 65_000), None, "{name}");
+            assert_eq!(send_bytes(&mut world, &carol, 535), None);
+            assert_eq!(send_bytes(&mut world, &carol, 1), Some(DropReason::Bandwidth));
+            world.pass_s(10);
+            assert_eq!(send_bytes(&mut world, &carol, 10_001), Some(DropReason::Bandwidth), "no more than the rate");
+            world.pass_s(60);
+        }
     }
 }
 
@@ -206,20 +244,24 @@ fn what_other_allocations_used_is_told_and_at_nothing_left_the_allocation_ends()
 #[test]
 fn caps_go_on_in_the_next_process() {
     let mut world = World::new();
-    let carol = connected(&mut world, "1893456000+a3+r500+b1000:carol");
-    assert_eq!(send_bytes(&mut world, &carol, 400), None);
+    let carol = connected(&mut world, "1893456000+a3+r100000+b200000:carol");
+    for _ in 0..2 {
+        assert_eq!(send_bytes(&mut world, &carol, 40_000), None);
+    }
     let (state, ..) = world.state();
     assert_eq!(state.version, STATE_VERSION);
     let written = serde_json::to_string(&state).unwrap();
     world.server = Server::new(std::sync::Arc::new(world.config.clone()), world.now(), 43);
     assert!(world.server.restore(serde_json::from_str(&written).unwrap()).is_some());
-    assert_eq!(world.find(&carol).map(|(_, a)| a.bytes_left), Some(600));
-    assert_eq!(send_bytes(&mut world, &carol, 101), Some(DropReason::Bandwidth));
+    assert_eq!(world.find(&carol).map(|(_, a)| a.bytes_left), Some(120_000));
+    assert_eq!(send_bytes(&mut world, &carol, 20_001), Some(DropReason::Bandwidth));
     world.pass_s(1);
-    assert_eq!(send_bytes(&mut world, &carol, 500), None);
-    assert_eq!(send_bytes(&mut world, &carol, 101), Some(DropReason::Bandwidth));
+    for _ in 0..2 {
+        assert_eq!(send_bytes(&mut world, &carol, 50_000), None);
+    }
+    assert_eq!(send_bytes(&mut world, &carol, 20_001), Some(DropReason::Bandwidth));
     world.pass_s(1);
-    assert_eq!(send_bytes(&mut world, &carol, 101), Some(DropReason::CredentialUsedUp));
+    assert_eq!(send_bytes(&mut world, &carol, 20_001), Some(DropReason::CredentialUsedUp));
 }
 
 #[test]

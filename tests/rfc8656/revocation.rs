@@ -3,7 +3,7 @@
 use crate::peer4;
 use crate::wire_client::*;
 use std::sync::Arc;
-use turnpike::turn::auth::{Refused, Revocations};
+use turnpike::turn::auth::{Refused, Revocations, Secret};
 use turnpike::turn::{DropReason, EndReason, Event, Transport};
 use turnpike::wire::attribute;
 
@@ -114,4 +114,45 @@ fn a_crowd_is_refused_at_once_and_ends_some_at_a_time() {
     assert!((2..10).contains(&turns), "{turns} turns");
     assert_eq!((world.server.allocation_count(), ended(&world, EndReason::Revoked)), (1, CROWD));
     world.succeed(&bob, refresh(600));
+}
+
+#[test]
+fn a_session_is_cut_off_by_its_user_id_however_usernames_are_split_now() {
+    const CROWD: usize = 200;
+    let mut world = World::with(|config| config.limits.unverified_per_second = 0);
+    let clients: Vec<Client> = (0..CROWD)
+        .map(|at| {
+            let client = limited(&mut world, 10_000 + at as u16, "1893456000:carol");
+            world.succeed(&client, allocate());
+            client
+        })
+        .collect();
+    let nobody = limited(&mut world, 4000, "1893456000");
+    world.succeed(&nobody, allocate());
+    world.reconfigure(|config| config.auth.separator = '|');
+    let mut revoked = Revocations::default();
+    ["carol", "ip 192.0.2.0/24"].iter().for_each(|id| assert_eq!(revoked.insert(id), Ok(true)));
+    world.server.revoke(world.now(), Arc::new(revoked));
+    let (over, left): (Vec<_>, Vec<_>) = clients.iter().partition(|client| world.find(client).is_none());
+    assert!(!over.is_empty() && !left.is_empty(), "some at a time");
+    for client in left {
+        assert!(is_revoked(&mut world, client, refresh(600)), "whom the walk has not reached");
+    }
+    world.pass_ms(0);
+    assert_eq!((world.server.allocation_count(), ended(&world, EndReason::Revoked)), (1, CROWD));
+    world.succeed(&nobody, refresh(600));
+}
+
+#[test]
+fn an_id_that_is_no_text_is_revoked_as_it_is_shown() {
+    let mut world = World::new();
+    let name = b"1893456000:car\xE9l";
+    let password = Secret::new(SECRET).password(name).to_vec();
+    let client = Client { name: name.to_vec(), password, ..limited(&mut world, 4000, "1893456000:x") };
+    world.succeed(&client, allocate());
+    let shown = world.find(&client).unwrap().1.account.payer.clone();
+    assert_eq!(&*shown, "car\u{fffd}l");
+    revoke(&mut world, &[&shown]);
+    assert_eq!(ended(&world, EndReason::Revoked), 1);
+    assert!(is_revoked(&mut world, &client, allocate()), "nor does it come back");
 }

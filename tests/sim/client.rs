@@ -27,7 +27,7 @@ pub struct Credential {
 
 impl Credential {
     /// Sorts of time-limited credentials; the last one has caps that nobody can read.
-    pub const LIMITED_KINDS: u32 = 8;
+    pub const LIMITED_KINDS: u32 = 10;
 
     /// The credential of the `kind`th sort: static users first, then time-limited ones that
     /// expire `ttl_s` from now.
@@ -44,6 +44,8 @@ impl Credential {
             4 => format!("{expires}+a1+r2000+b1500:erin"),
             5 => format!("erin:{expires}+b200"),
             6 => format!("{expires}+a2:5550100"),
+            7 => format!("{expires}+a1"),
+            8 => format!("5550100+a0:{expires}"),
             _ => format!("{expires}+b900+a1:mallory"),
         };
         let secret = setting.secrets.last().copied().unwrap_or(b"no secret at all");

@@ -41,11 +41,15 @@ pub fn explain(bench: &Bench<'_>, name: &str, password: Option<&str>) -> Result<
         (Ok(proof), false) => accepted(bench, proof, password),
         (Err(refused), false) => refusal(bench, *refused, name),
     };
-    if kept.is_none() {
-        let unknown = "whether it is revoked is in the server's memory: `turnpike revoke --list`";
+    // An operator's shell is not told the service's STATE_DIRECTORY.
+    let is_unknown = kept.is_none() && !auth.anonymous;
+    if is_unknown {
+        let unknown = "not known here: the server keeps that list, and `turnpike revoke --list` shows it";
         facts.push(("revoked", unknown.into()));
     }
-    Ok(Finding { subject: format!("credential {name}"), is_allowed, decision, rule, place, change, facts, order: &[] })
+    let unless = if is_unknown && is_allowed { "revoked" } else { "" };
+    let subject = format!("credential {name}");
+    Ok(Finding { subject, is_allowed, decision, unless, rule, place, change, facts, order: &[] })
 }
 
 type Decision = (bool, &'static str, String, String, String);

@@ -10,16 +10,22 @@ use crate::engine::{Inheritance, Inherited, Listen};
 use crate::sys;
 use socket2::{Domain, MsgHdr, SockAddr, Socket, Type};
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// Sockets that are given to the service manager to keep, unless it says another number
 /// (`FDSTORE`): `FileDescriptorStoreMax` of the unit. Those beyond it are lost in a crash.
 const STORED_MAX: usize = 64;
 /// What the name of a kept socket begins with.
 const STORED: &str = "stored-";
+/// How long the service manager may take to give up sockets before the start goes on.
+const OBEY: Duration = Duration::from_secs(5);
 
 /// Files that the service manager passed, with their names.
 #[derive(Debug)]
@@ -39,6 +45,7 @@ impl Passed {
     /// a fault of the configuration; a kept one is given up.
     pub fn adopt(self, listen: &[Listen], workers: usize) -> Result<(Inheritance, Store), Fault> {
         let mut sockets: Vec<(bool, u64, Inherited)> = Vec::new();
+        let mut is_less = false;
         for (name, file) in self.0 {
             let is_stored = name.starts_with(STORED);
             let fault =
@@ -54,10 +61,16 @@ impl Passed {
             });
             match (socket, is_stored) {
                 (Ok(socket), _) if is_wanted => sockets.push((is_stored, inode, socket)),
-                (_, true) => give_up(&name),
+                (_, true) => {
+                    give_up(&name);
+                    is_less = true;
+                }
                 (Ok(socket), false) => return Err(unwanted(&name, &socket)),
                 (Err(what), false) => return Err(fault(what)),
             }
+        }
+        if is_less && let Err(error) = barrier() {
+            tracing::warn!(%error, "the service manager does not say that it gave up sockets");
         }
         let stored = sockets.iter().filter(|(is_stored, ..)| *is_stored).count();
         let room = room().saturating_sub(stored);
@@ -125,15 +138,25 @@ fn give_up(name: &str) {
     }
 }
 
+/// Waits until the service manager has done what it was told: it closes the file it is passed with
+/// this. Meanwhile a member of a group could still take datagrams.
+fn barrier() -> io::Result<()> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    ours.set_read_timeout(Some(OBEY))?;
+    send("BARRIER=1", Some(theirs.as_fd()))?;
+    drop(theirs);
+    ours.read_to_end(&mut Vec::new()).map(drop)
+}
+
 /// A number that no other open socket has.
 fn inode(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(File::from(socket.try_clone_to_owned()?).metadata()?.ino())
 }
 
 /// Tells the service manager something, and passes a file with it.
-fn send(state: &str, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+pub(super) fn send(state: &str, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let Some(path) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
-    let addr = SockAddr::unix(path)?;
+    let addr = SockAddr::unix(bound_name(&path))?;
     let socket = Socket::new(Domain::UNIX, Type::DGRAM.cloexec(), None)?;
     let text = [IoSlice::new(state.as_bytes())];
     let rights = file.map(rights).unwrap_or_default();
@@ -143,6 +166,16 @@ fn send(state: &str, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         sent if sent == state.len() => Ok(()),
         _ => Err(io::ErrorKind::WriteZero.into()),
     }
+}
+
+/// The name a socket is bound to: where `NOTIFY_SOCKET` begins with `@` it is in no file system,
+/// which the kernel knows by a NUL.
+fn bound_name(path: &OsStr) -> OsString {
+    let mut name = path.as_bytes().to_vec();
+    if let Some(first @ b'@') = name.first_mut() {
+        *first = 0;
+    }
+    OsString::from_vec(name)
 }
 
 /// The ancillary message that passes a file, as the kernel reads it: its length, its level, its

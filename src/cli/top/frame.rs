@@ -54,7 +54,7 @@ pub fn lines(view: &View, size: Size) -> Vec<Line> {
     let mut text = vec![(header(view), true)];
     let plain = |text: String| (text, false);
     text.extend(
-        view.trouble.map(|why| plain(format!("no answer, trying again: {}", printable(why).replace('\n', " ")))),
+        view.trouble.map(|why| plain(format!("no answer, trying again: {}", printable(&why.replace('\n', " "))))),
     );
     text.extend(totals(view).into_iter().map(plain));
     text.push(plain(String::new()));
@@ -235,6 +235,25 @@ mod tests {
         let row = &text[9];
         assert!(row.starts_with("0-1-2    \u{FFFD}[2Jalice  8.0 Mbit/s  8.0 Mbit/s  100/s"), "{row}");
         assert!(row.ends_with("1m1s  udp  192.0.2.7:4000  192.0.2.1:50000"), "{row}");
+    }
+
+    #[test]
+    fn what_a_server_calls_things_neither_steers_the_terminal_nor_makes_lines() {
+        let at = Instant::now();
+        let (mut before, mut now) = (sample(at, 10, 0), sample(at + Duration::from_secs(2), 12, 200));
+        let evil = "evil\n\u{1B}[2J\u{9B}2J\u{2028}";
+        for (sample, count) in [(&mut before, 0), (&mut now, 20)] {
+            sample.status["requests"] = json!([{ "method": evil, "code": evil, "count": count }]);
+            sample.status["dropped"] = json!({ evil: count });
+            sample.sessions["sessions"][0]["user"] = json!(evil);
+            sample.sessions["sessions"][0]["relayed"] = json!([evil]);
+        }
+        let clean = "evil\u{FFFD}\u{FFFD}[2J\u{FFFD}2J\u{FFFD}";
+        let text = text(&View { before: Some(&before), now: &now, trouble: None }, WIDE);
+        assert_eq!(text[4], format!("refused      10/s: {clean} {clean} 10/s"));
+        assert_eq!(text[5], format!("dropped      10/s: {clean} 10/s"));
+        assert_eq!(text.len(), 10, "one session is one row: {text:?}");
+        assert!(text[9].contains(&format!("  {clean}  ")) && text[9].ends_with(clean), "{}", text[9]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How fast a server's counters move between two looks at it.
 
 use super::frame::View;
+use crate::cli::access::printable;
 use serde_json::Value;
 
 /// Two looks at one run of a server, or one.
@@ -39,7 +40,7 @@ impl<'a> Rates<'a> {
     /// Of requests refused, by method and code; the fastest first, without those that rest.
     pub fn of_refused(&self) -> Option<Vec<(String, f64)>> {
         let answers = self.now["requests"].as_array().map_or(&[][..], Vec::as_slice);
-        let word = |answer: &Value, name: &str| answer[name].as_str().unwrap_or("-").to_owned();
+        let word = |answer: &Value, name: &str| printable(answer[name].as_str().unwrap_or("-"));
         let refused = answers.iter().filter(|answer| answer["code"] != "success");
         self.each(refused.map(|refused| {
             let (method, code) = (word(refused, "method"), word(refused, "code"));
@@ -58,7 +59,7 @@ impl<'a> Rates<'a> {
         let reasons = self.now["dropped"].as_object().into_iter().flatten().map(|(reason, _)| reason);
         self.each(reasons.map(|reason| {
             let rate = self.of_count(|status| status["dropped"][reason].as_f64().unwrap_or_default());
-            (reason.clone(), rate)
+            (printable(reason), rate)
         }))
     }
 

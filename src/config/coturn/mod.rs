@@ -34,6 +34,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Where coturn looks for a file that is named by a relative path.
@@ -61,6 +64,9 @@ const DATABASES: [&str; 3] = ["/var/lib/turn/turndb", "/var/db/turndb", "/usr/lo
 /// Longest TOML that is read of one file, in bytes.
 pub const FILE_LEN_MAX: usize = 1 << 20;
 
+/// How long the system may look for the address of a host name.
+const RESOLVE_MAX: Duration = Duration::from_secs(5);
+
 /// Stands for a line where a default has none.
 const NO_LINE: usize = usize::MAX;
 
@@ -81,8 +87,13 @@ impl Default for Reader {
     }
 }
 
+/// The system's resolver has no limit of time, so one that does not answer is left behind.
 fn system_resolve(name: &str) -> Option<IpAddr> {
-    (name, 0).to_socket_addrs().ok()?.next().map(|address| address.ip())
+    let (found, answer) = mpsc::channel();
+    let name = name.to_owned();
+    let ask = move || (name.as_str(), 0).to_socket_addrs().ok()?.next().map(|address| address.ip());
+    thread::Builder::new().spawn(move || _ = found.send(ask())).ok()?;
+    answer.recv_timeout(RESOLVE_MAX).ok()?
 }
 
 /// What became of one line, or of a default of coturn's.

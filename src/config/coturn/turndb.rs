@@ -1,16 +1,20 @@
 //! coturn's SQLite database: what it holds for one realm, read once and never written.
 //!
-//! What is in it may be anybody's work. Only tables are asked, no view; of each no more than a bounded number of rows is
-//! taken; and whatever is wrong with the file is a [`Trouble`].
+//! What is in it may be anybody's work. Only tables of plain columns are asked, no view and nothing that is computed; no
+//! more than a bounded number of rows and bytes is taken, in a bounded time; and whatever is wrong with the file is a
+//! [`Trouble`].
 
 use super::databases::counted;
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Params, Row};
+use std::cell::Cell;
 use std::fmt::Write;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -22,14 +26,35 @@ pub const SECRETS_MAX: usize = 64;
 pub const RANGES_MAX: usize = 4096;
 /// Most options of the realm taken; coturn knows three.
 const OPTIONS_MAX: usize = 64;
-/// Most tables looked at; coturn makes eight.
-const TABLES_MAX: usize = 256;
+/// Longest value taken, in bytes; coturn's own columns have 512 at most.
+const VALUE_LEN_MAX: usize = 64 << 10;
+/// Most bytes taken of all values together.
+const TAKEN_LEN_MAX: usize = 16 << 20;
+/// Longest default of a column, in bytes; coturn's are empty. It stands for every row that is shorter than its table.
+const DEFAULT_LEN_MAX: usize = 256;
 /// Other realms that are named.
 const REALMS_SHOWN: usize = 3;
-/// Largest file read, in bytes.
+/// Largest file read, in bytes; the log beside it the same.
 const LEN_MAX: u64 = 64 << 20;
 /// How long a program that writes to it may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the reading may take. Every row and byte is bounded; this is for tables whose description has no end.
+const READING_MAX: Duration = Duration::from_secs(20);
+/// How soon a reading that takes too long is ended once more: between two queries it does not hear.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// The tables that are read.
+const TABLES: [&str; 7] = [
+    "turnusers_lt",
+    "turn_secret",
+    "denied_peer_ip",
+    "allowed_peer_ip",
+    "turn_realm_option",
+    "turn_origin_to_realm",
+    "admin_user",
+];
+/// How many of these, the first ones, make a database one of coturn's.
+const TABLES_TELLING: usize = 4;
 
 /// How a SQLite file begins.
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -94,6 +119,9 @@ impl From<rusqlite::Error> for Trouble {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 "it is damaged: `sqlite3 FILE .recover` shows what is left".into()
             }
+            Some(ErrorCode::OperationInterrupted) => {
+                format!("reading it takes longer than {} s: it is none that coturn made", READING_MAX.as_secs())
+            }
             // A change that was cut off is taken back by the next who may write.
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
                 "a change to it was not finished: open it once as its owner, `sqlite3 FILE .tables`".into()
@@ -115,23 +143,52 @@ pub fn is_sqlite(bytes: &[u8]) -> bool {
 
 /// The log beside a database, in which its newest changes may be.
 pub fn log_of(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    log.into()
+    beside(path, "-wal")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(ending);
+    beside.into()
 }
 
 /// Reads what counts for a realm.
 pub fn read(path: &Path, realm: &str) -> Result<Turndb, Trouble> {
-    let mut connection = open(path)?;
+    let connection = open(path)?;
+    within(READING_MAX, &connection, || rows(&connection, realm))?
+}
+
+/// Does something with a database, which is told to stop when it takes longer than `max`.
+fn within<T>(max: Duration, connection: &Connection, work: impl FnOnce() -> T) -> io::Result<T> {
+    let reading = connection.get_interrupt_handle();
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let watch = move || {
+            let mut wait = max;
+            while is_done.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                reading.interrupt();
+                wait = AGAIN;
+            }
+        };
+        thread::Builder::new().spawn_scoped(scope, watch)?;
+        // Gone with this, also in a panic, which lets the watch end.
+        let _done = done;
+        Ok(work())
+    })
+}
+
+fn rows(connection: &Connection, realm: &str) -> Result<Turndb, Trouble> {
     // One transaction, so that no half of a change is seen.
-    let transaction = connection.transaction()?;
-    let sound: String = transaction.query_row("pragma quick_check(1)", [], |row| row.get(0))?;
-    if sound != "ok" {
-        return Err(Trouble::new(format!("it is damaged: {sound}")));
+    let transaction = connection.unchecked_transaction()?;
+    let mut reading =
+        Reading { connection: &transaction, tables: Vec::new(), taken: Cell::new(0), turndb: Turndb::default() };
+    for table in TABLES {
+        if exists(&transaction, table)? {
+            judge(&transaction, table)?;
+            reading.tables.push(table);
+        }
     }
-    let mut reading = Reading { connection: &transaction, tables: tables(&transaction)?, turndb: Turndb::default() };
-    let known = ["turnusers_lt", "turn_secret", "denied_peer_ip", "allowed_peer_ip"];
-    if !known.iter().any(|table| reading.has(table)) {
+    if !TABLES[..TABLES_TELLING].iter().any(|table| reading.has(table)) {
         return Err(Trouble::new("it has none of coturn's tables: is it the right file?"));
     }
     reading.users(realm)?;
@@ -141,20 +198,29 @@ pub fn read(path: &Path, realm: &str) -> Result<Turndb, Trouble> {
     reading.options(realm)?;
     reading.turndb.origins = reading.count("turn_origin_to_realm")?;
     reading.turndb.admins = reading.count("admin_user")?;
-    Ok(reading.turndb)
+    match reading.taken.get() > TAKEN_LEN_MAX {
+        true => Err(Trouble::new(format!("it has more than {} MiB of text for this realm", TAKEN_LEN_MAX >> 20))),
+        false => Ok(reading.turndb),
+    }
 }
 
 /// Opens a database so that nothing is ever written, beside it neither.
 fn open(path: &Path) -> Result<Connection, Trouble> {
     let mut head = Vec::new();
-    let file = std::fs::File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(Trouble::new("it is not a file"));
+    // Asked before anything is opened: to open a pipe is to wait for who writes to it.
+    for (part, what) in [("", "it"), ("-wal", "the log beside it"), ("-journal", "the journal beside it")] {
+        let metadata = match beside(path, part).metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound && !part.is_empty() => continue,
+            metadata => metadata?,
+        };
+        if !metadata.is_file() {
+            return Err(Trouble::new(format!("{what} is not a file")));
+        }
+        if metadata.len() > LEN_MAX {
+            return Err(Trouble::new(format!("{what} is larger than {} MiB", LEN_MAX >> 20)));
+        }
     }
-    if file.metadata()?.len() > LEN_MAX {
-        return Err(Trouble::new(format!("it is larger than {} MiB", LEN_MAX >> 20)));
-    }
-    file.take(HEADER_LEN as u64).read_to_end(&mut head)?;
+    std::fs::File::open(path)?.take(HEADER_LEN as u64).read_to_end(&mut head)?;
     if !is_sqlite(&head) || head.len() < HEADER_LEN {
         return Err(Trouble::new("it is neither a SQLite database nor a text of `name:password` lines"));
     }
@@ -167,6 +233,8 @@ fn open(path: &Path) -> Result<Connection, Trouble> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    // Else a test for damage evaluates what a table demands of its rows.
+    connection.pragma_update(None, "ignore_check_constraints", true)?;
     Ok(connection)
 }
 
@@ -184,25 +252,42 @@ fn uri(path: &Path, is_immutable: bool) -> String {
     uri
 }
 
-fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut names = Vec::new();
-    let sql = "select name from sqlite_master where type = 'table' and sql not like 'create virtual %'";
-    each(connection, sql, [], TABLES_MAX, |row| {
-        names.extend(text(row, 0).map(|name| name.to_string()));
-    })?;
-    Ok(names)
+/// Whether there is a table of that name, not a view nor a module's.
+fn exists(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let sql = "select exists (select 1 from sqlite_master
+               where type = 'table' and name = ?1 collate nocase and sql like 'create table %')";
+    connection.query_row(sql, [table], |row| row.get(0))
+}
+
+/// Refuses a table that is damaged, or has columns that can make much out of little.
+fn judge(connection: &Connection, table: &str) -> Result<(), Trouble> {
+    // Columns that are computed are 2 and 3.
+    let sql = "select count(*) from pragma_table_xinfo(?1) where hidden > 1 or length(dflt_value) > ?2";
+    let odd: i64 = connection.query_row(sql, (table, DEFAULT_LEN_MAX as i64), |row| row.get(0))?;
+    if odd > 0 {
+        return Err(Trouble::new(format!(
+            "{table} has a column that is computed or has a long default: it is none that coturn made"
+        )));
+    }
+    let sound: String = connection.query_row(&format!("pragma quick_check({table})"), [], |row| row.get(0))?;
+    match &*sound {
+        "ok" => Ok(()),
+        _ => Err(Trouble::new(format!("it is damaged: {}", super::printable(&sound)))),
+    }
 }
 
 /// A database being read.
 struct Reading<'c> {
     connection: &'c Connection,
-    tables: Vec<String>,
+    tables: Vec<&'static str>,
+    /// Bytes of text seen.
+    taken: Cell<usize>,
     turndb: Turndb,
 }
 
 impl Reading<'_> {
     fn has(&self, table: &str) -> bool {
-        self.tables.iter().any(|known| known.eq_ignore_ascii_case(table))
+        self.tables.contains(&table)
     }
 
     fn users(&mut self, realm: &str) -> Result<(), Trouble> {
@@ -211,10 +296,11 @@ impl Reading<'_> {
         }
         let (mut users, mut odd) = (Vec::new(), 0);
         let sql = "select name, hmackey from turnusers_lt where realm = ?1 order by name";
-        let more = each(self.connection, sql, [realm], USERS_MAX, |row| match (text(row, 0), text(row, 1)) {
-            (Some(name), Some(key)) => users.push((name.to_string(), key)),
-            _ => odd += 1,
-        })?;
+        let more =
+            each(self.connection, sql, [realm], USERS_MAX, |row| match (self.text(row, 0), self.text(row, 1)) {
+                (Some(name), Some(key)) => users.push((name.to_string(), key)),
+                _ => odd += 1,
+            })?;
         self.turndb.users = users;
         self.say("turnusers_lt", odd, more, USERS_MAX);
         self.others("turnusers_lt", "user", realm)
@@ -226,7 +312,7 @@ impl Reading<'_> {
         }
         let (mut secrets, mut odd) = (Vec::new(), 0);
         let sql = "select value from turn_secret where realm = ?1 order by rowid";
-        let more = each(self.connection, sql, [realm], SECRETS_MAX, |row| match text(row, 0) {
+        let more = each(self.connection, sql, [realm], SECRETS_MAX, |row| match self.text(row, 0) {
             Some(secret) => secrets.push(secret),
             None => odd += 1,
         })?;
@@ -244,7 +330,7 @@ impl Reading<'_> {
         let sql = format!(
             "select ip_range from {table} where ?1 = '' or realm is null or realm in ('', ?1) order by ip_range"
         );
-        let more = each(self.connection, &sql, [realm], RANGES_MAX, |row| match text(row, 0) {
+        let more = each(self.connection, &sql, [realm], RANGES_MAX, |row| match self.text(row, 0) {
             Some(range) => ranges.push(range.to_string()),
             None => odd += 1,
         })?;
@@ -262,7 +348,7 @@ impl Reading<'_> {
         let mut options = Vec::new();
         let sql = "select opt, value from turn_realm_option where realm in ('', ?1) order by realm, opt";
         each(self.connection, sql, [realm], OPTIONS_MAX, |row| {
-            if let (Some(option), Some(value)) = (text(row, 0), text(row, 1)) {
+            if let (Some(option), Some(value)) = (self.text(row, 0), self.text(row, 1)) {
                 options.push((option.to_string(), value.to_string()));
             }
         })?;
@@ -289,16 +375,33 @@ impl Reading<'_> {
         let mut realms = Vec::new();
         let sql = format!("select distinct realm from {table} where realm <> ?1 and realm <> '' order by realm");
         let more = each(self.connection, &sql, [realm], REALMS_SHOWN, |row| {
-            realms.extend(text(row, 0).map(|realm| super::printable(&realm)));
+            realms.extend(self.text(row, 0).map(|realm| super::printable(&realm)));
         })?;
         let more = if more { " and others" } else { "" };
         self.turndb.others.push(format!("{} of {}{more}", counted(count, what), realms.join(", ")));
         Ok(())
     }
 
+    /// A column's text, as coturn would see it, while there is room for it.
+    fn text(&self, row: &Row<'_>, at: usize) -> Option<Zeroizing<String>> {
+        let text = match row.get_ref(at).ok()? {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) if bytes.len() <= VALUE_LEN_MAX => {
+                self.taken.set(self.taken.get() + bytes.len());
+                std::str::from_utf8(bytes).ok().filter(|_| self.taken.get() <= TAKEN_LEN_MAX)?.to_owned()
+            }
+            ValueRef::Integer(number) => number.to_string(),
+            _ => return None,
+        };
+        Some(Zeroizing::new(text))
+    }
+
     fn say(&mut self, table: &str, odd: usize, more: bool, max: usize) {
         if odd > 0 {
-            self.turndb.left.push(format!("{} of {table} without text", counted(odd, "row")));
+            self.turndb.left.push(format!(
+                "{} of {table} without text, or with more than {} KiB",
+                counted(odd, "row"),
+                VALUE_LEN_MAX >> 10
+            ));
         }
         if more {
             self.turndb.left.push(format!("{table} has more than {max} rows for this realm, which are not taken"));
@@ -325,13 +428,16 @@ fn each(
     Ok(rows.next()?.is_some())
 }
 
-/// A column's text, as coturn would see it.
-fn text(row: &Row<'_>, at: usize) -> Option<Zeroizing<String>> {
-    match row.get_ref(at).ok()? {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
-            std::str::from_utf8(bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
-        }
-        ValueRef::Integer(number) => Some(Zeroizing::new(number.to_string())),
-        ValueRef::Null | ValueRef::Real(_) => None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_without_an_end_is_ended() {
+        let connection = Connection::open_in_memory().unwrap();
+        let endless = "with recursive c(x) as (values(1) union all select x + 1 from c) select count(*) from c";
+        let count = || connection.query_row(endless, [], |row| row.get::<_, i64>(0));
+        let trouble = Trouble::from(within(Duration::ZERO, &connection, count).unwrap().unwrap_err());
+        assert!(trouble.what.contains("takes longer than 20 s"), "{}", trouble.what);
     }
 }

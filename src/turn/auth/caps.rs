@@ -14,11 +14,14 @@ use std::str::FromStr;
 /// a number of 1 to 20 digits that is at least 1 and has no leading zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Caps {
-    /// Allocations that its user id may hold at once, on the whole server.
+    /// Allocations that its user id, or a credential without one, may hold at once, on the whole
+    /// server.
     pub allocations: Option<u32>,
-    /// Bytes a second of each of its allocations in each direction.
+    /// Bytes a second of each of its allocations in each direction; however few, 65 535 may go at
+    /// once.
     pub bytes_per_second: Option<u64>,
-    /// Bytes of the whole credential over its life, both ways together.
+    /// Bytes of the whole credential over its life, both ways together. What is accepted counts, also
+    /// where a later limit or a full queue keeps it from being sent.
     pub bytes: Option<u64>,
 }
 

@@ -57,7 +57,7 @@ impl Model {
             None => self.keys(now, &name, algorithm),
         };
         let Some(key) = keys.into_iter().find(|key| r.is_sealed_by(key)) else { return challenge(401) };
-        if self.is_revoked(&name) {
+        if self.is_revoked(&name) || owned.is_some_and(|allocation| self.revoked.contains(&allocation.payer)) {
             return challenge(401);
         }
         let again = r.method == m::ALLOCATE && owned.is_some_and(|allocation| allocation.tid == r.tid);
@@ -126,7 +126,11 @@ impl Model {
             return String::from_utf8_lossy(name).into_owned();
         }
         let id = limited(name).map_or(String::new(), |limited| limited.id);
-        if id.is_empty() { by_source() } else { id }
+        match (id.is_empty(), grant.caps.allocations) {
+            (false, _) => id,
+            (true, Some(_)) => String::from_utf8_lossy(name).into_owned(),
+            (true, None) => by_source(),
+        }
     }
 
     /// Whether a name is revoked: the whole of it, or the user id in it.
@@ -170,6 +174,11 @@ struct Limited {
 fn limited(name: &[u8]) -> Option<Limited> {
     let name = std::str::from_utf8(name).ok()?;
     let (head, tail) = name.split_once(':').unwrap_or((name, ""));
+    // Digits and a plus can only have been meant as an expiry with caps.
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if head.split_once('+').is_some_and(|(digits, _)| is_number(digits)) && capped(head).is_none() {
+        return None;
+    }
     let (expiry, id) = match (capped(head), capped(tail)) {
         (Some(_), Some((_, caps))) if caps != Caps::default() => return None,
         (Some(expiry), _) => (expiry, tail),

@@ -92,6 +92,9 @@ impl Tokens {
     }
 }
 
+/// What goes at once however low a rate is: a datagram as long as there are any.
+const LONGEST: u64 = 0xFFFF;
+
 /// What a credential may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caps {
@@ -131,7 +134,7 @@ impl Allocation {
     fn meter(&mut self, now: Now, direction: usize, server_rate: u64, bytes: u64) -> Option<DropReason> {
         let rates = [self.caps.rate, Some(server_rate).filter(|rate| *rate != 0)];
         if let Some(rate) = rates.into_iter().flatten().min()
-            && !self.rates[direction].take(now, rate, rate, bytes)
+            && !self.rates[direction].take(now, rate, rate.max(LONGEST), bytes)
         {
             return Some(DropReason::Bandwidth);
         }
@@ -246,7 +249,9 @@ impl Model {
     /// Other ids are revoked; whose they are ends.
     pub fn revoke(&mut self, now: Now, ids: Vec<String>) {
         self.revoked = ids;
-        let is_over = |a: &Allocation| a.user.as_ref().is_some_and(|user| self.is_revoked(user));
+        let is_over = |a: &Allocation| {
+            a.user.as_ref().is_some_and(|user| self.is_revoked(user)) || self.revoked.contains(&a.payer)
+        };
         let over: Vec<Path> = self.allocations.iter().filter(|(_, a)| is_over(a)).map(|(path, _)| *path).collect();
         over.into_iter().for_each(|path| self.end(path, now.mono_ms));
     }
