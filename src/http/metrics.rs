@@ -180,7 +180,7 @@ fn requests(out: &mut Exposition, totals: &Totals<'_>) {
 fn plane(out: &mut Exposition, shared: &Shared) {
     out.counter(
         "turnpike_log_lines_lost_total",
-        "Lines of the log that nobody read in time.",
+        "Lines of the log that nobody read in time or that could not be written.",
         (shared.control.log_lines_lost)(),
     );
     let rooms = shared.signalling.counts();
