@@ -5,6 +5,7 @@ use super::{Configuration, Failure, host, log, service};
 use crate::config::{Changes, Host, Loaded, coturn};
 use crate::engine::Listen;
 use crate::http::Part;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 
@@ -24,9 +25,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let _log = log::start(loaded.file.log.level, loaded.file.log.format);
     let host = host()?;
     let plan = loaded.plan(&host)?;
-    for warning in &plan.warnings {
-        tracing::warn!("{warning}");
-    }
+    let mut told = BTreeSet::new();
+    warn(&plan.warnings, &mut told);
     let (realm, workers, ports) = (plan.realm.clone(), plan.engine.workers, plan.engine.relay.ports.clone());
     let mut changes = Changes::since(&loaded);
     let (inheritance, store) = passed.adopt(&plan.engine.listen, plan.engine.workers)?;
@@ -50,13 +50,27 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     );
     store.keep(service.take_kept());
     service::ready(&format!("serving: {}", listing(service.listening())));
-    service.serve(|service| service::reloading(|| reload(service, options, &realm, &mut changes)));
+    service.serve(|service| service::reloading(|| reload(service, options, &realm, &mut changes, &mut told)));
     Ok(())
+}
+
+/// Logs the warnings that the reading before did not have, and remembers them all.
+fn warn(warnings: &[String], told: &mut BTreeSet<String>) {
+    for warning in warnings.iter().filter(|&warning| !told.contains(warning)) {
+        tracing::warn!("{warning}");
+    }
+    *told = warnings.iter().cloned().collect();
 }
 
 /// Reads the configuration again and puts in force what can be. The realm stays: every key is
 /// made with it.
-fn reload(service: &Service, options: &Options, realm: &str, changes: &mut Changes) -> Outcome {
+fn reload(
+    service: &Service,
+    options: &Options,
+    realm: &str,
+    changes: &mut Changes,
+    told: &mut BTreeSet<String>,
+) -> Outcome {
     let text = |failure: Failure| failure.to_string();
     let mut loaded = options.configuration.load().map_err(|fault| fault.to_string())?;
     if let Some(what) = coturn::unread(loaded.origins.notes()) {
@@ -66,9 +80,7 @@ fn reload(service: &Service, options: &Options, realm: &str, changes: &mut Chang
     loaded.file.realm = realm.parse()?;
     let level = loaded.file.log.level;
     let plan = loaded.plan(&host().map_err(text)?).map_err(|fault| fault.to_string())?;
-    for warning in &plan.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn(&plan.warnings, told);
     super::log::set_level(level);
     service.follow(plan);
     *changes = seen;

@@ -54,6 +54,18 @@ fn a_reload_takes_new_users_and_keeps_the_sessions_of_old_ones() {
 }
 
 #[test]
+fn a_reload_warns_of_what_is_new_only() {
+    let server = Server::start(&[]);
+    let warned = || server.log_count("allow_loopback_peers = true lets every user");
+    assert_eq!(warned(), 1, "at the start");
+    for _ in 0..2 {
+        reload(&server, "\"reloaded\"");
+    }
+    assert_eq!(warned(), 1, "not again");
+    server.stop();
+}
+
+#[test]
 fn a_faulty_configuration_is_refused_whole_and_the_old_one_stays() {
     let server = Server::start(&[]);
     let udp = server.addr("udp", LOOPBACK[0]);

@@ -152,6 +152,11 @@ impl Server {
         listening.map(parse).collect()
     }
 
+    /// How many of the lines read so far hold this text.
+    pub fn log_count(&self, text: &str) -> usize {
+        self.log.borrow().iter().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits for a line of the log that contains `text`.
     pub fn log_until(&self, text: &str) -> String {
         loop {
