@@ -41,6 +41,8 @@ pub enum Command {
         /// Whom to show; `None` when there is no such session.
         reply: Reply<Option<SessionDetail>>,
     },
+    /// Answer, and nothing else: all that was told before has been obeyed then.
+    Settled(Reply<()>),
     /// End a session.
     Close {
         /// Its allocation on this worker.

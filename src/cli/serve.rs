@@ -10,7 +10,7 @@ use crate::bus::{Command, Reply, Workers};
 use crate::config::{DrainPlan, Identity, Plan};
 use crate::engine::{self, Engine, Inheritance, Listen};
 use crate::http::{self, Bind, Control, Live, Part, Plane, Reloaded};
-use crate::turn::{self, AllocationId};
+use crate::turn;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::cell::{Cell, RefCell};
@@ -317,12 +317,10 @@ impl Service {
 /// one is answered. False when one has not.
 pub(super) fn settle(workers: &Workers) -> bool {
     let (give, answers) = crossbeam_channel::unbounded();
-    let none = AllocationId { index: u32::MAX, generation: 0 };
     let told = workers.tell_all(|| {
         let give = give.clone();
         // Whoever waited may have lost patience.
-        let tell = move |_| give.send(()).unwrap_or_default();
-        Command::Session { id: none, reply: Reply::new(tell) }
+        Command::Settled(Reply::new(move |()| give.send(()).unwrap_or_default()))
     });
     let end = Instant::now() + WORKER_PATIENCE;
     let obeyed = told && workers.mailboxes.iter().all(|_| answers.recv_deadline(end).is_ok());

@@ -83,6 +83,7 @@ impl Worker {
         match command {
             Command::Stop => self.stopping = true,
             Command::Sessions { from, reply } => reply.give(self.sessions(from)),
+            Command::Settled(reply) => reply.give(()),
             Command::Session { id, reply } => reply.give(self.session_detail(id)),
             Command::Close { id, reply } => {
                 let closed = self.server.close(self.now, id);

@@ -4,7 +4,6 @@ use super::guard::Problem;
 use super::sessions::ask;
 use super::{Routes, Shared};
 use crate::bus::{self, Command};
-use crate::turn::AllocationId;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -19,8 +18,6 @@ use tokio::time::{Instant, timeout};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long one check stands for all who ask.
 const GOOD_FOR: Duration = Duration::from_millis(250);
-/// Names no session: the check asks for it and any answer will do.
-const NOBODY: AllocationId = AllocationId { index: u32::MAX, generation: 0 };
 
 /// The last check, and the workers that did not answer. Whoever asks while one is under way
 /// waits for that one.
@@ -54,10 +51,7 @@ fn good(status: &str) -> Good {
 
 /// Every worker that does not answer in time.
 async fn check(workers: &bus::Workers) -> Vec<usize> {
-    let each = workers
-        .mailboxes
-        .iter()
-        .map(|mailbox| timeout(PATIENCE, ask(mailbox, |reply| Command::Session { id: NOBODY, reply })));
+    let each = workers.mailboxes.iter().map(|mailbox| timeout(PATIENCE, ask(mailbox, Command::Settled)));
     let answers = futures_util::future::join_all(each).await;
     let silent = answers.iter().enumerate().filter(|(_, answer)| !matches!(answer, Ok(Ok(_))));
     silent.map(|(worker, _)| worker).collect()
@@ -100,16 +94,13 @@ mod tests {
             polls.each_ref().map(|poll| Mailbox::new(waker(poll)));
         drop(ended);
         let answering = std::thread::spawn(move || match commands.recv() {
-            Ok(Command::Session { id, reply }) => {
-                reply.give(None);
-                id
-            }
-            other => panic!("the check asks for a session: {other:?}"),
+            Ok(Command::Settled(reply)) => reply.give(()),
+            other => panic!("the check asks for an answer alone: {other:?}"),
         });
         let health = Health::default();
         let workers = workers(vec![good, wedged, gone]);
         assert_eq!(health.silent_workers(&workers).await, [1, 2]);
-        assert_eq!(answering.join().expect("it answers"), NOBODY);
+        answering.join().expect("it answers");
         assert_eq!(health.silent_workers(&workers).await, [1, 2], "one check stands for all who ask at a time");
     }
 }

@@ -4,7 +4,6 @@
 //! The side plane is not asked: calls go on without it, and ending the process would end them.
 
 use crate::bus::{Command, Mailbox, Reply};
-use crate::turn::AllocationId;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use sd_notify::NotifyState;
 use std::convert::Infallible;
@@ -73,13 +72,12 @@ impl Questions {
 
     /// Asks all that have answered what they were asked before.
     fn ask(&mut self) {
-        let none = AllocationId { index: u32::MAX, generation: 0 };
         for (mailbox, waiting) in self.0.iter_mut().filter(|(_, waiting)| waiting.is_none()) {
             let (give, answer) = crossbeam_channel::bounded(1);
             // There is room for the only answer.
-            let reply = Reply::new(move |_| give.try_send(()).unwrap_or_default());
+            let reply = Reply::new(move |()| give.try_send(()).unwrap_or_default());
             // One that can not be asked does not answer.
-            let asked = mailbox.send(Command::Session { id: none, reply }).is_ok();
+            let asked = mailbox.send(Command::Settled(reply)).is_ok();
             *waiting = asked.then_some(answer);
         }
     }
@@ -119,7 +117,7 @@ mod tests {
     fn obey(commands: &Receiver<Command>) {
         for command in commands {
             match command {
-                Command::Session { reply, .. } => reply.give(None),
+                Command::Settled(reply) => reply.give(()),
                 other => panic!("{other:?} is no question"),
             }
         }
@@ -168,7 +166,7 @@ mod tests {
         let answer = |times| {
             for command in commands.iter().take(times) {
                 match command {
-                    Command::Session { reply, .. } => reply.give(None),
+                    Command::Settled(reply) => reply.give(()),
                     other => panic!("{other:?} is no question"),
                 }
             }
@@ -180,8 +178,8 @@ mod tests {
         // The fourth question is not answered, whatever time passes.
         let fourth = commands.recv_timeout(PATIENCE).expect("it is asked");
         assert_eq!(meals.recv_timeout(10 * SOON), Err(RecvTimeoutError::Timeout));
-        let Command::Session { reply, .. } = fourth else { panic!("{fourth:?} is no question") };
-        reply.give(None);
+        let Command::Settled(reply) = fourth else { panic!("{fourth:?} is no question") };
+        reply.give(());
         meals.recv_timeout(PATIENCE).expect("it is fed again");
         drop(alive);
         answer(usize::MAX);
