@@ -1,6 +1,7 @@
 //! `turnpike load`: makes relay load for a server and reports what came through.
 
 use super::check::Format;
+use super::signals::stop_on_interrupt;
 use super::{Failure, print};
 use crate::config::value::Seconds;
 use crate::load::client::Account;
@@ -15,8 +16,6 @@ use rustls::pki_types::ServerName;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
@@ -112,11 +111,7 @@ pub struct Options {
 /// Loads and prints.
 pub fn load(options: &Options) -> Result<(), Failure> {
     let config = config(options).map_err(Failure::Other)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    // The first Ctrl-C ends the load with what there is; a second one ends the program.
-    let heard = signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, 130, Arc::clone(&stop))
-        .and_then(|_| signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop)));
-    heard.map_err(|error| Failure::Other(format!("Ctrl-C can not be heard: {error}")))?;
+    let stop = stop_on_interrupt()?;
     let is_seen = std::io::stderr().is_terminal();
     let report = load::run(&config, &stop, &mut |progress| {
         if is_seen {

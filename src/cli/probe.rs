@@ -1,6 +1,7 @@
 //! `turnpike probe`: tries STUN and TURN servers as their clients do, and says what works, how well, and why not.
 
 use super::check::Format;
+use super::signals::stop_on_interrupt;
 use super::{Failure, print};
 use crate::config::value::Seconds;
 use crate::load::client::Account;
@@ -16,7 +17,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -85,11 +86,7 @@ pub struct Options {
 /// Probes and prints.
 pub fn probe(options: &Options) -> Result<(), Failure> {
     let config = config(options).map_err(Failure::Other)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    // The first Ctrl-C ends the trials and gives back what they hold; a second one ends the program.
-    let heard = signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, 130, Arc::clone(&stop))
-        .and_then(|_| signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop)));
-    heard.map_err(|error| Failure::Other(format!("Ctrl-C can not be heard: {error}")))?;
+    let stop = stop_on_interrupt()?;
     let mut board = Board::new(options.format);
     let report = probe::run(&config, &stop, &mut |progress| board.show(progress));
     board.clear();

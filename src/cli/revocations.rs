@@ -101,14 +101,14 @@ impl Book {
             shelf.added = Ids::clone(&self.ids.load());
             shelf.removed.clear();
             shelf.file = file;
+            if let Some(path) = &shelf.file
+                && let Err(error) = file::try_to_write(path)
+            {
+                let path = path.display();
+                tracing::warn!(%path, %error, "who is revoked is kept in memory only until this file can be written");
+            }
         }
         self.is_kept.store(shelf.file.is_some(), Ordering::Relaxed);
-        if let Some(path) = &shelf.file
-            && let Err(error) = file::try_to_write(path)
-        {
-            let path = path.display();
-            tracing::warn!(%path, %error, "who is revoked is kept in memory only until this file can be written");
-        }
         if let Err(fault) = self.read(&mut shelf) {
             tracing::error!("the list of the revoked stays as it was: {fault}");
         }

@@ -1,6 +1,7 @@
 //! The operator's signals: TERM drains and ends, a second one or INT ends now, HUP reloads, USR1
 //! drains. One more while the server ends, and it is gone at once.
 
+use super::Failure;
 use super::serve::{Draining, Wish};
 use crossbeam_channel::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -9,6 +10,16 @@ use signal_hook::iterator::Signals as Iterator;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that the first Ctrl-C raises, for a command that then ends by itself with what there is;
+/// a second one ends the program.
+pub fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let heard = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))
+        .and_then(|_| flag::register(SIGINT, Arc::clone(&stop)));
+    heard.map_err(|error| Failure::Other(format!("Ctrl-C can not be heard: {error}")))?;
+    Ok(stop)
+}
 
 /// The signals a server listens to.
 pub struct Signals;
