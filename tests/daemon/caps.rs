@@ -1,18 +1,12 @@
 //! What a credential may use, on a running engine: exactly on one allocation, and on all workers together.
 
 use super::client::{Caller, Delivery, Peer, pattern};
-use super::inside::{Inside, Wish};
+use super::inside::{Inside, until};
 use super::link::Via;
 use super::ports::LOOPBACK;
 use crate::wire_client::{allocate, refresh, rest_password};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use turnpike::turn::{DropReason, EndReason};
-
-const PATIENCE: Duration = Duration::from_secs(10);
-
-fn engine(workers: usize) -> Inside {
-    Inside::start(Wish { workers, external: Vec::new(), allow_loopback: true })
-}
 
 /// A time-limited username with these caps, good for an hour and another one every time.
 fn username(caps: &str, id: &str) -> String {
@@ -44,21 +38,13 @@ fn on_both_workers(inside: &Inside, name: &str, peer: &Peer) -> [Caller; 2] {
     panic!("one worker serves them all");
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::yield_now();
-    }
-}
-
 fn ended(inside: &Inside, reason: EndReason) -> u64 {
     inside.total(|stats| stats.ended_total(reason))
 }
 
 #[test]
 fn one_allocation_carries_its_credentials_bytes_exactly() {
-    let inside = engine(1);
+    let inside = Inside::of(1);
     let peer = Peer::new(LOOPBACK[0]);
     let name = username("+b10000", "carol");
     let mut carol = caller(&inside, &name);
@@ -85,7 +71,7 @@ fn one_allocation_carries_its_credentials_bytes_exactly() {
 
 #[test]
 fn a_credentials_allocations_share_its_bytes_on_all_workers() {
-    let inside = engine(2);
+    let inside = Inside::of(2);
     let peer = Peer::new(LOOPBACK[0]);
     let name = username("+b100000", "carol");
     let mut callers = on_both_workers(&inside, &name, &peer);
@@ -104,7 +90,7 @@ fn a_credentials_allocations_share_its_bytes_on_all_workers() {
 
 #[test]
 fn what_an_allocation_has_used_is_gone_for_the_next_one() {
-    let inside = engine(2);
+    let inside = Inside::of(2);
     let peer = Peer::new(LOOPBACK[0]);
     let name = username("+b10000", "carol");
     for used in [3_000, 4_000] {
@@ -126,7 +112,7 @@ fn what_an_allocation_has_used_is_gone_for_the_next_one() {
 
 #[test]
 fn allocations_are_capped_on_all_workers_together() {
-    let inside = engine(2);
+    let inside = Inside::of(2);
     let name = username("+a3", "carol");
     let mut held: Vec<Caller> = Vec::new();
     for _ in 0..3 {

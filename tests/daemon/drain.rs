@@ -1,7 +1,7 @@
 //! A drain on a running engine: every worker sends new clients elsewhere, by every transport.
 
 use super::client::{Caller, Peer};
-use super::inside::{Inside, Wish};
+use super::inside::Inside;
 use super::link::Via;
 use super::ports::LOOPBACK;
 use crate::wire_client::{allocate, binding, refresh};
@@ -20,7 +20,7 @@ const V6: [u8; 20] = [0, 2, 0x0D, 0x96, 0x20, 1, 0x0D, 0xB8, 0, 0, 0, 0, 0, 0, 0
 
 #[test]
 fn every_worker_sends_new_clients_elsewhere_and_serves_on_those_it_has() {
-    let inside = Inside::start(Wish { workers: 2, external: Vec::new(), allow_loopback: true });
+    let inside = Inside::of(2);
     let peer = Peer::new(LOOPBACK[0]);
     let mut old = Via::ALL.map(|via| Caller::allocated(via, inside.addr(via, LOOPBACK[0])));
     let alternate = |addr: &str| Alternate {

@@ -7,6 +7,7 @@ use super::link::Via;
 use super::ports::{LOOPBACK, Stretch};
 use crate::wire_client::{ALICE, BOB, REALM, SECRET};
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 use turnpike::bus::Workers;
 use turnpike::engine::{self, Engine, External, Limits, Listen, Protocol, RelayConfig};
 use turnpike::stats::WorkerStats;
@@ -16,6 +17,18 @@ use turnpike::turn::policy::PeerPolicy;
 
 /// Clients that are tried until each worker serves the number that is wanted.
 const CALLERS_MAX: usize = 200;
+
+/// How long what has to happen may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits, busy clients being what makes a worker's clock go on, until the counters say so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::yield_now();
+    }
+}
 
 /// A running engine, stopped when the test is over.
 pub struct Inside {
@@ -35,6 +48,11 @@ pub struct Wish {
 }
 
 impl Inside {
+    /// Starts one of so many threads that reaches peers on loopback.
+    pub fn of(workers: usize) -> Inside {
+        Inside::start(Wish { workers, external: Vec::new(), allow_loopback: true })
+    }
+
     /// Starts an engine on both loopback addresses.
     pub fn start(wish: Wish) -> Inside {
         let protocols = [Protocol::Udp, Protocol::Tcp, Protocol::Tls];

@@ -2,7 +2,7 @@
 
 use super::certificate;
 use super::client::{Caller, Delivery, Peer, pattern};
-use super::inside::{Inside, Wish};
+use super::inside::Inside;
 use super::link::{Link, Stream, Via};
 use super::ports::LOOPBACK;
 use super::server::Server;
@@ -302,7 +302,7 @@ fn a_client_that_does_not_read_costs_little_and_nobody_else() {
 
 #[test]
 fn a_worker_with_nothing_to_do_sleeps() {
-    let inside = Inside::start(Wish { workers: 2, external: Vec::new(), allow_loopback: true });
+    let inside = Inside::of(2);
     let rounds = || inside.total(|stats| stats.rounds.get());
     let mut callers: Vec<_> = Via::ALL.into_iter().flat_map(|via| inside.callers(via, LOOPBACK[0], 1)).collect();
     // One with an error to report, one whose output is stuck, one that has half a message to say.

@@ -1,7 +1,7 @@
 //! Who is revoked and what a new policy forbids ends on a running engine, whatever goes on meanwhile.
 
 use super::client::{Caller, Delivery, Payload, Peer, pattern};
-use super::inside::{Inside, Wish};
+use super::inside::{Inside, until};
 use super::link::Via;
 use super::ports::LOOPBACK;
 use crate::wire_client::{ALICE, BOB, REALM, allocate, permit, refresh};
@@ -13,13 +13,8 @@ use turnpike::turn::auth::{Credentials, Refused, Revocations};
 use turnpike::turn::policy::PeerPolicy;
 use turnpike::turn::{self, EndReason};
 
-const PATIENCE: Duration = Duration::from_secs(10);
 /// What an operator is promised.
 const PROMISED: Duration = Duration::from_secs(1);
-
-fn engine(workers: usize) -> Inside {
-    Inside::start(Wish { workers, external: Vec::new(), allow_loopback: true })
-}
 
 fn revoke(inside: &Inside, ids: &[&str]) {
     let mut revoked = Revocations::default();
@@ -28,17 +23,9 @@ fn revoke(inside: &Inside, ids: &[&str]) {
     assert!(inside.workers().tell_all(|| Command::Revoke(revoked.clone())));
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn the_revoked_are_cut_off_within_a_second_on_every_worker_and_nobody_else() {
-    let inside = engine(2);
+    let inside = Inside::of(2);
     let peer = Peer::new(LOOPBACK[0]);
     let mut callers = inside.callers(Via::Udp, LOOPBACK[0], 3);
     let mut bob = Caller::as_user(BOB, Via::Udp, inside.addr(Via::Udp, LOOPBACK[0]));
@@ -102,7 +89,7 @@ fn hear(caller: &mut Caller, allowed: SocketAddr, payload: &Payload) -> bool {
 
 #[test]
 fn a_tightened_policy_ends_what_it_forbids_within_a_second_and_loses_nothing_else() {
-    let inside = engine(2);
+    let inside = Inside::of(2);
     let [forbidden, allowed] = [1, 2].map(|last| Peer::new(Ipv4Addr::new(127, 0, 0, last).into()));
     let peers: [SocketAddr; 2] = [forbidden.addr(), allowed.addr()];
     let mut callers = inside.callers(Via::Udp, LOOPBACK[0], 2);

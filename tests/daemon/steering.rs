@@ -1,12 +1,12 @@
 //! What a running engine tells those who watch it, and what it does for those who steer it.
 
 use super::client::{Caller, Peer, pattern};
-use super::inside::{Inside, Wish};
+use super::inside::{Inside, until};
 use super::link::Via;
 use super::ports::LOOPBACK;
 use crate::wire_client::{ALICE, BOB, REALM, allocate, binding, permit, refresh};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use turnpike::bus::{Command, Notice, Reply, SessionDetail, SessionId, SessionPage, Workers};
 use turnpike::turn::auth::{Credentials, Refused};
 use turnpike::turn::policy::PeerPolicy;
@@ -15,10 +15,6 @@ use turnpike::wire::attribute::Family;
 use turnpike::wire::stun::Method;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-fn engine(workers: usize) -> Inside {
-    Inside::start(Wish { workers, external: Vec::new(), allow_loopback: true })
-}
 
 /// Sends a command to one worker and waits for the answer.
 fn ask<T: Send + 'static>(workers: &Workers, worker: usize, command: impl FnOnce(Reply<T>) -> Command) -> T {
@@ -36,18 +32,9 @@ fn notice(workers: &Workers) -> Notice {
     workers.notices.recv_timeout(PATIENCE).expect("a notice comes")
 }
 
-/// Waits, busy clients being what makes a worker's clock go on, until the counters say so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn a_session_is_shown_with_all_that_belongs_to_it() {
-    let inside = engine(1);
+    let inside = Inside::of(1);
     let workers = inside.workers();
     assert_eq!(page(&workers, 0, 0), SessionPage { sessions: Vec::new(), next: None });
     let peer = Peer::new(LOOPBACK[0]);
@@ -89,7 +76,7 @@ fn a_session_is_shown_with_all_that_belongs_to_it() {
 
 #[test]
 fn sessions_come_in_pages() {
-    let inside = engine(1);
+    let inside = Inside::of(1);
     let workers = inside.workers();
     let server = inside.addr(Via::Udp, LOOPBACK[0]);
     let callers: Vec<(Caller, SocketAddr)> = (0..258).map(|_| Caller::allocated(Via::Udp, server)).collect();
@@ -108,7 +95,7 @@ fn sessions_come_in_pages() {
 
 #[test]
 fn a_session_is_ended_and_its_beginning_and_end_are_told() {
-    let inside = engine(1);
+    let inside = Inside::of(1);
     let workers = inside.workers();
     let (mut caller, relayed) = Caller::allocated(Via::Udp, inside.addr(Via::Udp, LOOPBACK[0]));
     let Notice::Created { id, account, relayed: told, tuple } = notice(&workers) else { panic!("a session began") };
@@ -127,7 +114,7 @@ fn a_session_is_ended_and_its_beginning_and_end_are_told() {
 
 #[test]
 fn a_wrong_password_is_told_and_a_first_request_is_not() {
-    let inside = engine(1);
+    let inside = Inside::of(1);
     let workers = inside.workers();
     let mut caller = Caller::as_user((ALICE.0, "guess"), Via::Udp, inside.addr(Via::Udp, LOOPBACK[0]));
     assert_eq!(caller.ask(allocate()).code(), 401);
@@ -138,7 +125,7 @@ fn a_wrong_password_is_told_and_a_first_request_is_not() {
 
 #[test]
 fn refusals_are_told_at_a_bounded_rate_and_the_rest_is_counted() {
-    let inside = engine(1);
+    let inside = Inside::of(1);
     let workers = inside.workers();
     let (mut caller, _) = Caller::allocated(Via::Udp, inside.addr(Via::Udp, LOOPBACK[0]));
     let refused: SocketAddr = "10.0.0.1:7".parse().expect("an address");
@@ -154,7 +141,7 @@ fn refusals_are_told_at_a_bounded_rate_and_the_rest_is_counted() {
 
 #[test]
 fn a_draining_worker_keeps_what_it_has_and_takes_nothing_new() {
-    let inside = engine(2);
+    let inside = Inside::of(2);
     let workers = inside.workers();
     let server = inside.addr(Via::Udp, LOOPBACK[0]);
     let (mut old, _) = Caller::allocated(Via::Udp, server);
@@ -173,7 +160,7 @@ fn a_draining_worker_keeps_what_it_has_and_takes_nothing_new() {
 
 #[test]
 fn another_configuration_is_in_force_at_once_and_ends_what_it_forbids() {
-    let inside = engine(2);
+    let inside = Inside::of(2);
     let workers = inside.workers();
     let server = inside.addr(Via::Udp, LOOPBACK[0]);
     let peer = Peer::new(LOOPBACK[0]);

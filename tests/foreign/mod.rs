@@ -1,6 +1,7 @@
 //! What tests with foreign clients share: a scratch directory, free ports and the daemon itself, on loopback.
 //!
-//! Nothing here sleeps: readiness is an answer on the wire, waited for a bounded number of times.
+//! Nothing here waits for a time: readiness is an answer on the wire, or a line of the log, looked for a bounded number
+//! of times.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -193,8 +194,7 @@ impl Daemon {
     /// Tells it to take no new allocations, and waits until it has been understood.
     #[allow(dead_code, reason = "not every test drains")]
     pub fn drain(&self) {
-        let told = Command::new("kill").args(["-USR1", &self.child.id().to_string()]).status().expect("kill runs");
-        assert!(told.success(), "the daemon takes no signal");
+        self.signal("-USR1");
         for _ in 0..ANSWER_TRIES {
             if self.log().contains("draining") {
                 return;
@@ -219,11 +219,16 @@ impl Daemon {
         assert!(!log.contains("panicked"), "the daemon panicked\n{log}");
     }
 
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let told = Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(told.success(), "the daemon {pid} takes no signal");
+    }
+
     fn interrupt(&mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         // INT ends it now; `timeout` bounds the wait for a daemon that does not listen.
-        let told = Command::new("kill").args(["-INT", &pid]).status().expect("kill runs");
-        assert!(told.success(), "the daemon {pid} takes no signal");
+        self.signal("-INT");
         let gone =
             Command::new("timeout").args(["10", "tail", "--pid", &pid, "-s", "0.05", "-f", "/dev/null"]).status();
         assert!(gone.is_ok(), "tail runs");

@@ -7,7 +7,7 @@ use super::server::Server;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, SocketAddr};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const ALICE: [&str; 4] = ["--user", "alice", "--password", "wonderland"];
@@ -34,6 +34,22 @@ fn wait_until_empty(server: &Server, files: usize) {
 
 fn socket(value: &Value) -> SocketAddr {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no address"))
+}
+
+/// A probe that has allocated and goes on for long, and what it says.
+fn under_way(uri: &str) -> (Child, BufReader<ChildStderr>) {
+    let mut child = command(&[&[uri, "--packets", "1000"], &ALICE[..]].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("turnpike starts");
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(": peer ") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended before it allocated");
+    }
+    (child, said)
 }
 
 #[test]
@@ -211,17 +227,7 @@ fn a_server_that_drains_names_the_next() {
     let server = Server::start(&["alternate_servers=[\"127.0.0.7:3478\"]", "drain_timeout=60s"]);
     let uri = uri(&server, "udp", LOOPBACK[0]);
     // An allocation that is held keeps the server there.
-    let mut holder = command(&[&[uri.as_str(), "--packets", "1000"], &ALICE[..]].concat())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("turnpike starts");
-    let mut said = BufReader::new(holder.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains(": peer ") {
-        line.clear();
-        assert!(said.read_line(&mut line).unwrap() > 0, "it ended before it allocated");
-    }
+    let (mut holder, _said) = under_way(&uri);
     server.signal("USR1");
     server.log_until("draining");
     let run = probe(&[&[uri.as_str()], &ALICE[..]].concat());
@@ -268,18 +274,7 @@ fn a_table_is_for_people_and_holds_no_secret() {
 fn an_interrupt_gives_back_what_was_allocated() {
     let server = Server::start(&[]);
     let files = server.files();
-    let uri = uri(&server, "tcp", LOOPBACK[0]);
-    let mut child = command(&[&[uri.as_str(), "--packets", "1000"], &ALICE[..]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("turnpike starts");
-    let mut said = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains(": peer ") {
-        line.clear();
-        assert!(said.read_line(&mut line).unwrap() > 0, "it ended before it was measured");
-    }
+    let (child, mut said) = under_way(&uri(&server, "tcp", LOOPBACK[0]));
     let told = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(told.unwrap().success());
     let mut rest = String::new();
