@@ -2,9 +2,12 @@
 //!
 //! A write is a load and a store of the worker's own cache line, never a locked instruction.
 
+mod connections;
+
 use crate::turn::request::METHODS;
-use crate::turn::{Answer, DropReason, EndReason, Transport};
+use crate::turn::{Answer, DropReason, EndReason, Limit, Transport};
 use crate::wire::attribute::Family;
+pub use connections::{CloseReason, Closed};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A number that one thread counts up and others read.
@@ -106,6 +109,7 @@ pub struct WorkerStats {
     dropped: [Counter; DropReason::ALL.len()],
     /// By row of [`METHODS`] and place in [`CODES`]; the last place is any other code.
     requests: [[Counter; CODES.len() + 1]; METHODS.len()],
+    reached: [Counter; Limit::ALL.len()],
     ended: [Counter; EndReason::ALL.len()],
     /// Relayed addresses that began and that ended, by transport of the client and family.
     opened: [[Counter; 2]; 3],
@@ -116,11 +120,13 @@ pub struct WorkerStats {
     pub allocations: Counter,
     /// Connections there are.
     pub connections: Counter,
+    /// Connections that ended, by reason.
+    pub closed_connections: Closed,
     /// Live permissions, as counted within the last second or so.
     pub permissions: Counter,
     /// Live channels, as counted within the last second or so.
     pub channels: Counter,
-    /// Relay ports that are free, on all addresses; only the first worker sets it.
+    /// Relay ports that are free, on all addresses; told among the first worker's counters, by whichever changes it.
     pub ports_free: Counter,
     /// Notices that nobody had room for.
     pub notices_lost: Counter,
@@ -141,12 +147,14 @@ impl Default for WorkerStats {
             relayed_bytes: Default::default(),
             dropped: Default::default(),
             requests: Default::default(),
+            reached: Default::default(),
             ended: Default::default(),
             opened: Default::default(),
             closed: Default::default(),
             created: Counter::default(),
             allocations: Counter::default(),
             connections: Counter::default(),
+            closed_connections: Closed::default(),
             permissions: Counter::default(),
             channels: Counter::default(),
             ports_free: Counter::default(),
@@ -191,8 +199,13 @@ impl WorkerStats {
         self.dropped[reason as usize].add(1);
     }
 
-    /// Counts an answer.
+    /// Counts an answer, and the limit that decided it.
     pub fn answered(&self, answer: Answer) {
+        if let Some(rule) = answer.rule
+            && let Some(&limit) = Limit::ALL.iter().find(|limit| limit.rule() == rule)
+        {
+            self.reached[limit as usize].add(1);
+        }
         let Some(row) = METHODS.iter().position(|row| row.method == answer.method) else { return };
         let column = CODES.iter().position(|&code| code == answer.code).unwrap_or(CODES.len());
         self.requests[row][column].add(1);
@@ -216,6 +229,11 @@ impl WorkerStats {
     /// Answers to the method of a row with the code of a place in [`CODES`].
     pub fn answered_total(&self, row: usize, column: usize) -> u64 {
         self.requests[row][column].get()
+    }
+
+    /// Requests that a limit refused.
+    pub fn reached_total(&self, limit: Limit) -> u64 {
+        self.reached[limit as usize].get()
     }
 
     /// Allocations that ended for a reason.

@@ -1,11 +1,14 @@
 //! The TCP and TLS clients of one worker: accepting, framing, deadlines.
 
+use super::lobby::{Lobby, Place, Sources, Standing};
 use super::socket;
-use super::stream::{Connection, FRAME_MS, Filled, Flushed, HANDSHAKE_MS, HTTP_HEAD_MAX, HTTP_PAGE, Scratch, Speech};
+use super::stream::{
+    Connection, Door, FRAME_MS, Filled, Flushed, HANDSHAKE_MS, HTTP_HEAD_MAX, HTTP_PAGE, Scratch, Speech,
+};
 use super::token::{self, GENERATION_MASK, Kind};
 use super::worker::Worker;
+use crate::stats::CloseReason;
 use crate::turn::expiry::Wheel;
-use crate::turn::quota::source_prefix;
 use crate::turn::{ClientAddr, DropReason, FiveTuple, LinkId, Now, Sender, Transport};
 use crate::wire::channel::ChannelRange;
 use crate::wire::stream::{Next, next_frame};
@@ -13,17 +16,12 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::ServerConfig;
 use socket2::Socket;
-use std::collections::HashMap;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Connections accepted from one listener in one round.
 const ACCEPTS_PER_ROUND: usize = 64;
-/// Connections of one worker that have not shown what they speak or finished their handshake.
-const UNREADY_MAX: usize = 200;
-/// Those of one source address (/32, /56).
-const UNREADY_PER_SOURCE_MAX: usize = 20;
 /// How often that is logged, in milliseconds.
 const COMPLAINT_MS: u64 = 10_000;
 /// How long accepting rests after the process ran out of files, in milliseconds.
@@ -56,8 +54,7 @@ pub(super) struct Clients {
     spare: Vec<Vec<u8>>,
     /// Where a connection's input is read to.
     scratch: Scratch,
-    unready: HashMap<u128, usize>,
-    unready_total: usize,
+    lobby: Lobby,
     /// Until when nothing is accepted.
     rest_until_ms: u64,
     /// When that was last logged.
@@ -70,7 +67,7 @@ fn link_of(index: u32, generation: u32) -> LinkId {
 }
 
 impl Clients {
-    pub fn new(listeners: Vec<TcpListener>, tls: Option<Arc<ServerConfig>>, now: Now) -> Self {
+    pub fn new(listeners: Vec<TcpListener>, tls: Option<Arc<ServerConfig>>, sources: Arc<Sources>, now: Now) -> Self {
         Clients {
             listeners,
             tls,
@@ -80,8 +77,7 @@ impl Clients {
             dirty: Vec::new(),
             spare: Vec::new(),
             scratch: Scratch::new(),
-            unready: HashMap::new(),
-            unready_total: 0,
+            lobby: Lobby::new(sources),
             rest_until_ms: 0,
             complained_ms: 0,
         }
@@ -112,7 +108,7 @@ impl Clients {
         let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else { return false };
         let queued = connection.queue(parts, relayed, spare).is_ok();
         if !queued && !relayed {
-            connection.closing = true;
+            connection.close(CloseReason::Unread);
         }
         if !std::mem::replace(&mut connection.dirty, true) {
             dirty.push(index);
@@ -149,37 +145,17 @@ impl Clients {
         Some(index)
     }
 
-    fn admit(&mut self, source: IpAddr) -> bool {
-        let held = self.unready.get(&source_prefix(source)).copied().unwrap_or(0);
-        if self.unready_total >= UNREADY_MAX || held >= UNREADY_PER_SOURCE_MAX {
-            return false;
-        }
-        self.unready.insert(source_prefix(source), held + 1);
-        self.unready_total += 1;
-        true
-    }
-
-    /// A connection that counted as unready is ready, or gone.
-    fn settle(&mut self, source: IpAddr) {
-        if let Some(held) = self.unready.get_mut(&source_prefix(source)) {
-            *held -= 1;
-            self.unready_total -= 1;
-            if *held == 0 {
-                self.unready.remove(&source_prefix(source));
-            }
-        }
-    }
-
-    fn insert(&mut self, stream: TcpStream, tuple: FiveTuple, now: Now, registry: &Registry) -> io::Result<()> {
+    fn insert(&mut self, stream: TcpStream, tuple: FiveTuple, place: Place, now: Now, to: &Registry) -> io::Result<()> {
         let index = self.free.last().copied().unwrap_or(self.slots.len() as u32);
         let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
-        let mut connection = Connection::new(stream, tuple, now.mono_ms);
+        let mut connection = Connection::new(stream, tuple, place, now.mono_ms);
         let token = token::token(Kind::Connection, index, generation);
-        registry.register(connection.stream_mut(), token, Interest::READABLE | Interest::WRITABLE)?;
+        to.register(connection.stream_mut(), token, Interest::READABLE | Interest::WRITABLE)?;
         if self.free.pop().is_none() {
             self.slots.push(Slot::default());
         }
         self.slots[index as usize].connection = Some(connection);
+        self.lobby.seat(&place, index);
         self.watch(index, now.mono_ms + HANDSHAKE_MS);
         Ok(())
     }
@@ -187,19 +163,36 @@ impl Clients {
     /// Reads once from a connection, and counts it as ready once it speaks in the clear or its
     /// handshake is done.
     fn fill(&mut self, scratch: &mut Scratch, index: u32, generation: u32, now: Now) -> Filled {
-        let Clients { slots, tls, .. } = self;
+        let Clients { slots, tls, lobby, .. } = self;
         let slot = slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
         let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else { return Filled::Closed };
         if !connection.wants_input() {
             return Filled::Blocked;
         }
-        let filled = connection.fill(scratch, tls.as_ref());
+        let source = connection.tuple.client.ip();
+        let tls = tls.as_ref();
+        let door = || match tls {
+            Some(config) if lobby.admit_handshake(now.mono_ms, source) => Door::Open(config),
+            Some(_) => Door::Busy,
+            None => Door::Closed,
+        };
+        let filled = connection.fill(scratch, door);
         if connection.ready_ms.is_none() && !connection.is_unready() {
             connection.ready_ms = Some(now.mono_ms);
-            let source = connection.tuple.client.ip();
-            self.settle(source);
+            lobby.advance(&mut connection.place, Standing::Guest, index);
         }
         filled
+    }
+
+    /// Moves a connection between guests and residents, as it has an allocation or has none any more.
+    fn set_standing(&mut self, index: u32, generation: u32, to: Standing) {
+        let Clients { slots, lobby, .. } = self;
+        let slot = slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
+        if let Some(connection) = slot.and_then(|slot| slot.connection.as_mut())
+            && connection.place.standing != to
+        {
+            lobby.advance(&mut connection.place, to, index);
+        }
     }
 
     fn flush(&mut self, index: u32) {
@@ -216,9 +209,7 @@ impl Clients {
         slot.look_ms = None;
         self.free.push(index);
         self.wheel.disarm(index);
-        if connection.ready_ms.is_none() {
-            self.settle(connection.tuple.client.ip());
-        }
+        self.lobby.leave(&connection.place);
         let _ = registry.deregister(connection.stream_mut());
         connection.shut_down();
         Some(connection)
@@ -266,16 +257,25 @@ impl Worker {
         let peer = socket.peer_addr()?.as_socket().ok_or(ErrorKind::InvalidInput)?;
         let client = SocketAddr::new(peer.ip(), peer.port());
         let server = socket::local_addr(&socket)?;
-        if !self.clients.admit(client.ip()) {
-            return Ok(()); // closed by being dropped
-        }
+        let place = match self.clients.lobby.admit(client.ip()) {
+            Ok(place) => place,
+            Err(reason) => {
+                self.stats.closed_connections.add(reason);
+                return Ok(()); // closed by being dropped
+            }
+        };
         let taken = socket::prepare_connection(&socket).and_then(|()| {
             let tuple = FiveTuple { client: ClientAddr(client), server, transport: Transport::Tcp };
             let stream = TcpStream::from_std(socket.into());
-            self.clients.insert(stream, tuple, self.now, self.poll.registry())
+            self.clients.insert(stream, tuple, place, self.now, self.poll.registry())
         });
         if taken.is_err() {
-            self.clients.settle(client.ip());
+            self.clients.lobby.leave(&place);
+        }
+        if let Some(index) = self.clients.lobby.surplus()
+            && let Some(generation) = self.clients.slots.get(index as usize).map(|slot| slot.generation)
+        {
+            self.give_up(index, generation, CloseReason::Crowded);
         }
         self.stats.connections.set(self.clients.len() as u64);
         taken
@@ -327,6 +327,9 @@ impl Worker {
                 Next::Incomplete => return Some(at),
                 Next::Desync => {
                     self.stats.dropped(DropReason::Malformed);
+                    if let Some(connection) = self.clients.get_mut(index, generation) {
+                        connection.close(CloseReason::Malformed);
+                    }
                     return None;
                 }
             }
@@ -338,11 +341,14 @@ impl Worker {
         self.make_room(1);
         let now_ms = self.now.mono_ms;
         let connection = self.clients.get_mut(index, generation)?;
-        connection.heard_ms = Some(now_ms);
-        let tuple = connection.tuple;
+        connection.hear(now_ms);
+        let (tuple, standing) = (connection.tuple, connection.place.standing);
         self.received += 1;
         let cell = self.batch.place(message)?;
         self.handle_message(&cell, &Sender { tuple, link: link_of(index, generation) });
+        if standing != Standing::Resident && self.server.has_allocation(&tuple) {
+            self.clients.set_standing(index, generation, Standing::Resident);
+        }
         Some(())
     }
 
@@ -362,7 +368,7 @@ impl Worker {
             return Some(0);
         }
         self.clients.queue(link_of(index, generation), &[HTTP_PAGE], false);
-        self.clients.get_mut(index, generation)?.closing = true;
+        self.clients.get_mut(index, generation)?.close(CloseReason::Http);
         Some(bytes.len())
     }
 
@@ -385,11 +391,19 @@ impl Worker {
         }
     }
 
+    /// Ends a connection for a reason of the server's.
+    fn give_up(&mut self, index: u32, generation: u32, reason: CloseReason) {
+        if let Some(connection) = self.clients.get_mut(index, generation) {
+            connection.close(reason);
+        }
+        self.disconnect(index, generation);
+    }
+
     /// Ends a connection and the allocation on it.
     fn disconnect(&mut self, index: u32, generation: u32) {
-        if self.clients.get_mut(index, generation).is_none() {
-            return;
-        }
+        let Some(connection) = self.clients.get_mut(index, generation) else { return };
+        // Before the client can see it.
+        self.stats.closed_connections.add(connection.close_reason());
         // Whoever closed their own side only still waits for the answer.
         self.clients.flush(index);
         let Some(connection) = self.clients.remove(index, self.poll.registry()) else { return };
@@ -411,8 +425,13 @@ impl Worker {
             let (generation, Some(connection)) = (slot.generation, &slot.connection) else { continue };
             let has_allocation = self.server.has_allocation(&connection.tuple);
             match connection.deadline(has_allocation, now_ms) {
-                Some(at_ms) => self.clients.watch(index, at_ms),
-                None => self.disconnect(index, generation),
+                Ok(at_ms) => {
+                    if !has_allocation && connection.place.standing == Standing::Resident {
+                        self.clients.set_standing(index, generation, Standing::Guest);
+                    }
+                    self.clients.watch(index, at_ms);
+                }
+                Err(reason) => self.give_up(index, generation, reason),
             }
         }
     }
@@ -440,8 +459,9 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let server = listener.local_addr().unwrap();
         let tuple = FiveTuple { client: ClientAddr(server), server, transport: Transport::Tcp };
-        let mut clients = Clients::new(Vec::new(), None, at(0));
-        clients.insert(stream, tuple, at(0), poll.registry()).unwrap();
+        let mut clients = Clients::new(Vec::new(), None, Sources::new(0), at(0));
+        let place = clients.lobby.admit(server.ip()).unwrap();
+        clients.insert(stream, tuple, place, at(0), poll.registry()).unwrap();
         assert_eq!(clients.next_deadline(), Some(HANDSHAKE_MS));
         // A frame that comes byte by byte asks again and again for a later look.
         for now_ms in (0..5_000).step_by(500) {

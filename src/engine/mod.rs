@@ -10,10 +10,13 @@ mod clients;
 mod inherited;
 mod journal;
 mod listeners;
+mod lobby;
 mod moderation;
 mod parcel;
 mod ports;
 mod rate;
+#[doc(hidden)]
+pub mod rehearsal;
 mod relays;
 mod sending;
 mod socket;
@@ -26,6 +29,7 @@ use crate::bus::{self, Command, LogChoice, Mailbox, Notice, Workers};
 use crate::stats::WorkerStats;
 use crate::sys;
 use crate::turn;
+use crate::turn::quota::AllocationLimits;
 use batch::Batch;
 use budgets::Meters;
 use clients::Clients;
@@ -36,7 +40,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
 use moderation::Moderation;
 use parcel::Post;
-use ports::{AllocationLimits, PortPool};
+use ports::PortPool;
 use rate::{RateShare, TotalRate};
 use relays::Relays;
 use sending::Outbox;
@@ -49,7 +53,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use steering::{Census, Notices};
 use token::Kind;
-use worker::{Options, Worker};
+use worker::{Options, PortsFree, Worker};
 
 /// Files the process needs besides relay sockets.
 const FILES_RESERVED: u64 = 512;
@@ -123,6 +127,8 @@ pub struct Limits {
     pub allocations: usize,
     /// Allocations one account may hold.
     pub allocations_per_user: usize,
+    /// Allocations of clients from one address, or one /56 of IPv6.
+    pub allocations_per_source: usize,
     /// Relayed bytes a second in each direction.
     pub bytes_per_second_total: u64,
 }
@@ -227,7 +233,12 @@ impl Engine {
             let stats = Arc::new(WorkerStats::default());
             self.mailboxes.push(mailbox);
             self.stats.push(stats.clone());
-            seats.push(Seat { number: number as u8, poll, share, post, commands, notices: notices.clone(), stats });
+            let ports_free = match seats.first() {
+                Some(Seat { ports_free, .. }) => ports_free.clone(),
+                None => PortsFree::told_by(stats.clone()),
+            };
+            let (number, notices) = (number as u8, notices.clone());
+            seats.push(Seat { number, poll, share, post, commands, notices, stats, ports_free });
         }
         Ok(seats)
     }
@@ -258,6 +269,7 @@ struct Shared {
     tls: Option<Arc<rustls::ServerConfig>>,
     pool: Arc<PortPool>,
     rate: Arc<TotalRate>,
+    sources: Arc<lobby::Sources>,
     moderation_max: Duration,
     log: LogChoice,
 }
@@ -271,6 +283,7 @@ struct Seat {
     commands: Receiver<Command>,
     notices: Sender<Notice>,
     stats: Arc<WorkerStats>,
+    ports_free: PortsFree,
 }
 
 impl Seat {
@@ -279,18 +292,17 @@ impl Seat {
         let now = ports::now();
         let mut seed = [0; 8];
         ports::random(&mut seed);
-        if self.number == 0 {
-            self.stats.ports_free.set(shared.pool.free());
-        }
+        self.ports_free.tell(&shared.pool);
         let options = Options { loopback_peers: shared.turn.policy.allow_loopback };
         Worker {
             number: self.number,
             poll: self.poll,
             server: turn::Server::new(shared.turn, now, u64::from_ne_bytes(seed)),
             pool: shared.pool,
+            ports_free: self.ports_free,
             stats: self.stats,
             outbox: Outbox::new(self.share.udp.len()),
-            clients: Clients::new(self.share.tcp, shared.tls, now),
+            clients: Clients::new(self.share.tcp, shared.tls, shared.sources, now),
             udp: self.share.udp,
             relays: Relays::default(),
             post: self.post,
@@ -334,6 +346,7 @@ pub fn spawn_with(mut config: Config, inheritance: Inheritance) -> io::Result<En
         tls: config.tls,
         pool: Arc::new(PortPool::new(config.relay.ports, &relays, limits)),
         rate: TotalRate::new(config.limits.bytes_per_second_total),
+        sources: lobby::Sources::new(files),
         moderation_max: config.moderation_max,
         log: config.log,
     };
@@ -350,8 +363,8 @@ pub fn spawn_with(mut config: Config, inheritance: Inheritance) -> io::Result<En
     let seats = engine.set_out(bound.shares)?;
     for seat in seats {
         let shared = shared.clone();
-        let thread = std::thread::Builder::new().name(format!("relay-{}", seat.number));
-        match thread.spawn(move || seat.worker(shared).run()) {
+        let thread = std::thread::Builder::new().name(thread_name(seat.number.into()));
+        match thread.spawn(move || worker::or_abort(|| seat.worker(shared).run())) {
             Ok(thread) => engine.threads.push(thread),
             Err(error) => {
                 engine.stop();
@@ -360,6 +373,11 @@ pub fn spawn_with(mut config: Config, inheritance: Inheritance) -> io::Result<En
         }
     }
     Ok(engine)
+}
+
+/// The name of a worker's thread.
+pub fn thread_name(worker: usize) -> String {
+    format!("relay-{worker}")
 }
 
 fn register(poll: &Poll, share: &Share) -> io::Result<()> {
@@ -419,5 +437,5 @@ fn allocation_limits(limits: &Limits, files: u64) -> AllocationLimits {
         wanted => wanted.min(room),
     };
     tracing::info!(allocations_max = total, files, "limits");
-    AllocationLimits { total, per_account: limits.allocations_per_user }
+    AllocationLimits { total, per_account: limits.allocations_per_user, per_source: limits.allocations_per_source }
 }

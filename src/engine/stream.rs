@@ -7,6 +7,8 @@
 mod tls;
 
 use super::batch;
+use super::lobby::{Place, Standing};
+use crate::stats::CloseReason;
 use crate::turn::{FiveTuple, Transport};
 use mio::net::TcpStream;
 use rustls::ServerConfig;
@@ -26,7 +28,7 @@ pub const HANDSHAKE_MS: u64 = 5_000;
 pub const FIRST_MESSAGE_MS: u64 = 5_000;
 /// From a frame's first byte to its last, in milliseconds.
 pub const FRAME_MS: u64 = 10_000;
-/// How long a connection may stay without an allocation, in milliseconds.
+/// How long a connection may stay without an allocation, whatever it asks, in milliseconds.
 pub const IDLE_MS: u64 = 30_000;
 /// Longest frame, in bytes: what a slot takes.
 pub const INPUT_MAX: usize = batch::CAPACITY;
@@ -87,6 +89,17 @@ pub enum Flushed {
     Broken,
 }
 
+/// Whether TLS may begin.
+#[derive(Clone, Copy, Debug)]
+pub enum Door<'a> {
+    /// With this configuration.
+    Open(&'a Arc<ServerConfig>),
+    /// Not now: too many begin.
+    Busy,
+    /// There is no certificate.
+    Closed,
+}
+
 /// The output has no room for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -97,6 +110,8 @@ pub struct Connection {
     tls: Option<Box<Session>>,
     /// The path; its transport is known once the first byte is.
     pub tuple: FiveTuple,
+    /// How it is counted.
+    pub place: Place,
     /// What is spoken.
     pub speech: Speech,
     /// Whether TLS is spoken is known.
@@ -112,8 +127,8 @@ pub struct Connection {
     pub opened_ms: u64,
     /// When it was known what is spoken, and a TLS handshake done.
     pub ready_ms: Option<u64>,
-    /// When the last whole message came.
-    pub heard_ms: Option<u64>,
+    /// When the first whole message came, or the last one while there was an allocation.
+    heard_ms: Option<u64>,
     /// When the frame in `partial` began.
     partial_since_ms: u64,
     /// The other side sends no more, or the connection is broken: reading goes on to the end.
@@ -122,17 +137,20 @@ pub struct Connection {
     pub blocked: bool,
     /// It is closed when its output is out.
     pub closing: bool,
+    /// Why it will be, or is.
+    close_reason: CloseReason,
     /// It stands on the list of connections with output.
     pub dirty: bool,
 }
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(stream: TcpStream, tuple: FiveTuple, now_ms: u64) -> Self {
+    pub fn new(stream: TcpStream, tuple: FiveTuple, place: Place, now_ms: u64) -> Self {
         Connection {
             stream,
             tls: None,
             tuple,
+            place,
             speech: Speech::Unknown,
             decided: false,
             over: false,
@@ -146,6 +164,7 @@ impl Connection {
             ended: false,
             blocked: false,
             closing: false,
+            close_reason: CloseReason::Client,
             dirty: false,
         }
     }
@@ -165,14 +184,40 @@ impl Connection {
         self.out.len() > self.sent
     }
 
+    /// Bytes of memory for input that is not whole and for output that is not sent.
+    pub fn held(&self) -> usize {
+        self.partial.capacity() + self.out.capacity()
+    }
+
     /// Whether a read is of use: it is not when the other side is only waited for to go.
     pub fn wants_input(&self) -> bool {
         !self.closing
     }
 
+    /// Has it closed when its output is out. The first reason is the one that counts.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.closing = true;
+        if self.close_reason == CloseReason::Client {
+            self.close_reason = reason;
+        }
+    }
+
+    /// Why it is closed.
+    pub fn close_reason(&self) -> CloseReason {
+        self.close_reason
+    }
+
+    /// A whole message came. It gains a connection time only where there is an allocation:
+    /// whoever has none can not stay by asking.
+    pub fn hear(&mut self, now_ms: u64) {
+        if self.heard_ms.is_none() || self.place.standing == Standing::Resident {
+            self.heard_ms = Some(now_ms);
+        }
+    }
+
     /// Reads once and puts the plaintext behind what was kept, at the front of the scratch. The
-    /// first byte decides about TLS, whatever the port.
-    pub fn fill(&mut self, scratch: &mut Scratch, config: Option<&Arc<ServerConfig>>) -> Filled {
+    /// first byte decides about TLS, whatever the port; `door` is asked then.
+    pub fn fill<'a>(&mut self, scratch: &mut Scratch, door: impl FnOnce() -> Door<'a>) -> Filled {
         if self.over {
             return Filled::Closed;
         }
@@ -193,7 +238,7 @@ impl Connection {
         };
         if !std::mem::replace(&mut self.decided, true) && plain[0] == HANDSHAKE {
             records[..new].copy_from_slice(&plain[..new]);
-            if !self.begin_tls(config) {
+            if !self.begin_tls(door()) {
                 return Filled::Closed;
             }
         }
@@ -201,7 +246,13 @@ impl Connection {
             None => kept + new,
             Some(session) => {
                 let opened = session.open(&records[..new], &mut plain[kept..], &mut self.out);
-                self.over = opened.over || self.out.len() - self.sent > QUEUE_MAX;
+                let unread = self.out.len() - self.sent > QUEUE_MAX;
+                self.over = opened.over || unread;
+                match (opened.broken, unread) {
+                    (true, _) => self.close_reason = CloseReason::Tls,
+                    (_, true) => self.close_reason = CloseReason::Unread,
+                    _ => {}
+                }
                 kept + opened.len
             }
         };
@@ -213,11 +264,19 @@ impl Connection {
         Filled::Bytes { len, more: new == READ_MAX || self.ended || self.over }
     }
 
-    /// False when there is no certificate to begin with.
-    fn begin_tls(&mut self, config: Option<&Arc<ServerConfig>>) -> bool {
+    /// False when there is no certificate to begin with, or too many begin.
+    fn begin_tls(&mut self, door: Door<'_>) -> bool {
         self.tuple.transport = Transport::Tls;
-        self.tls = config.and_then(|config| Session::new(config.clone()).ok()).map(Box::new);
-        self.tls.is_some()
+        self.tls = match door {
+            Door::Open(config) => Session::new(config.clone()).ok().map(Box::new),
+            Door::Busy | Door::Closed => None,
+        };
+        self.close_reason = match (&self.tls, door) {
+            (Some(_), _) => return true,
+            (None, Door::Busy) => CloseReason::HandshakeRate,
+            (None, _) => CloseReason::Tls,
+        };
+        false
     }
 
     /// Keeps the start of a frame that is not whole until there is more of it. `moved_on` says
@@ -232,22 +291,24 @@ impl Connection {
             self.partial_since_ms = now_ms;
         }
         self.partial.clear();
+        // Never twice as much as there is: strangers may have many of these.
+        self.partial.reserve_exact(rest.len());
         self.partial.extend_from_slice(rest);
     }
 
-    /// When it has to be looked at next; `None` when its time is over.
-    pub fn deadline(&self, has_allocation: bool, now_ms: u64) -> Option<u64> {
-        let frame = (!self.partial.is_empty()).then_some(self.partial_since_ms + FRAME_MS);
+    /// When it has to be looked at next; the error is what it took too long for.
+    pub fn deadline(&self, has_allocation: bool, now_ms: u64) -> Result<u64, CloseReason> {
+        let frame = (!self.partial.is_empty()).then_some((self.partial_since_ms + FRAME_MS, CloseReason::Slow));
         let patience = match (self.ready_ms, self.heard_ms) {
-            (None, _) => self.opened_ms + HANDSHAKE_MS,
-            (Some(ready_ms), None) => ready_ms + FIRST_MESSAGE_MS,
+            (None, _) => (self.opened_ms + HANDSHAKE_MS, CloseReason::Unready),
+            (Some(ready_ms), None) => (ready_ms + FIRST_MESSAGE_MS, CloseReason::Silent),
             // With an allocation the connection lives as long as that; the deadline only says
             // when to look again.
-            (Some(_), Some(_)) if has_allocation => now_ms + IDLE_MS,
-            (Some(_), Some(heard_ms)) => heard_ms + IDLE_MS,
+            (Some(_), Some(_)) if has_allocation => (now_ms + IDLE_MS, CloseReason::Idle),
+            (Some(_), Some(heard_ms)) => (heard_ms + IDLE_MS, CloseReason::Idle),
         };
-        let next = frame.into_iter().chain([patience]).min()?;
-        (now_ms < next).then_some(next)
+        let (next_ms, reason) = frame.into_iter().chain([patience]).min_by_key(|(at_ms, _)| *at_ms).unwrap_or(patience);
+        if now_ms < next_ms { Ok(next_ms) } else { Err(reason) }
     }
 
     /// Queues a frame of several parts. Relayed data is refused before answers are. TLS carries
@@ -267,7 +328,7 @@ impl Connection {
         }
         let Some(session) = &mut self.tls else { return Ok(()) };
         session.seal(&mut self.out, at).map_err(|Unsealed| {
-            self.closing = true;
+            self.close(CloseReason::Tls);
             Full
         })
     }
@@ -342,6 +403,7 @@ Put it into the ICE configuration of a WebRTC application.</p></body></html>\n";
 
 #[cfg(test)]
 mod tests {
+    use super::super::lobby::{Lobby, Sources};
     use super::*;
     use crate::turn::ClientAddr;
     use std::net::{Shutdown, TcpListener as StdListener, TcpStream as StdStream};
@@ -354,13 +416,14 @@ mod tests {
         stream.set_nonblocking(true).unwrap();
         let server = stream.local_addr().unwrap();
         let tuple = FiveTuple { client: ClientAddr(from), server, transport: Transport::Tcp };
-        (Connection::new(TcpStream::from_std(stream), tuple, 0), client)
+        let place = Lobby::new(Sources::new(0)).admit(from.ip()).unwrap();
+        (Connection::new(TcpStream::from_std(stream), tuple, place, 0), client)
     }
 
     /// What is read once there is something to read.
     fn fill(connection: &mut Connection, scratch: &mut Scratch) -> Filled {
         loop {
-            match connection.fill(scratch, None) {
+            match connection.fill(scratch, || Door::Closed) {
                 Filled::Blocked => std::thread::yield_now(),
                 filled => return filled,
             }
@@ -436,15 +499,42 @@ mod tests {
     #[test]
     fn a_frame_has_its_time_from_its_first_byte() {
         let (mut connection, _client) = pair();
-        (connection.ready_ms, connection.heard_ms) = (Some(0), Some(0));
+        connection.ready_ms = Some(0);
+        connection.hear(0);
         connection.keep(b"a", true, 1_000);
         connection.keep(b"ab", false, 9_000);
-        assert_eq!(connection.deadline(true, 9_000), Some(1_000 + FRAME_MS));
-        assert_eq!(connection.deadline(true, 1_000 + FRAME_MS), None);
+        assert_eq!(connection.deadline(true, 9_000), Ok(1_000 + FRAME_MS));
+        assert_eq!(connection.deadline(true, 999 + FRAME_MS), Ok(1_000 + FRAME_MS));
+        assert_eq!(connection.deadline(true, 1_000 + FRAME_MS), Err(CloseReason::Slow));
         connection.keep(b"c", true, 10_000);
-        assert_eq!(connection.deadline(true, 10_000), Some(10_000 + FRAME_MS));
+        assert_eq!(connection.deadline(true, 10_000), Ok(10_000 + FRAME_MS));
         connection.keep(b"", true, 10_000);
-        assert_eq!(connection.deadline(true, 10_000), Some(10_000 + IDLE_MS));
-        assert_eq!(connection.deadline(false, 10_000), Some(IDLE_MS));
+        assert_eq!(connection.deadline(true, 10_000), Ok(10_000 + IDLE_MS));
+        assert_eq!(connection.deadline(false, 10_000), Ok(IDLE_MS));
+        assert_eq!(connection.deadline(false, IDLE_MS), Err(CloseReason::Idle));
+    }
+
+    #[test]
+    fn each_step_has_its_time() {
+        let (mut connection, _client) = pair();
+        assert_eq!(connection.deadline(false, HANDSHAKE_MS - 1), Ok(HANDSHAKE_MS));
+        assert_eq!(connection.deadline(false, HANDSHAKE_MS), Err(CloseReason::Unready));
+        connection.ready_ms = Some(4_000);
+        assert_eq!(connection.deadline(false, 4_000), Ok(4_000 + FIRST_MESSAGE_MS));
+        assert_eq!(connection.deadline(false, 4_000 + FIRST_MESSAGE_MS), Err(CloseReason::Silent));
+    }
+
+    #[test]
+    fn without_an_allocation_nobody_stays_by_asking() {
+        let (mut connection, _client) = pair();
+        connection.ready_ms = Some(0);
+        for now_ms in (1_000..20_000).step_by(1_000) {
+            connection.hear(now_ms);
+        }
+        assert_eq!(connection.deadline(false, 20_000), Ok(1_000 + IDLE_MS));
+        connection.place.standing = Standing::Resident;
+        connection.hear(25_000);
+        assert_eq!(connection.deadline(true, 30_000), Ok(30_000 + IDLE_MS));
+        assert_eq!(connection.deadline(false, 30_000), Ok(25_000 + IDLE_MS), "its allocation has ended");
     }
 }

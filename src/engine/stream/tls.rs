@@ -19,6 +19,8 @@ pub struct Opened {
     pub len: usize,
     /// The other side has ended the session, or has broken it.
     pub over: bool,
+    /// It has broken it.
+    pub broken: bool,
 }
 
 /// The session can not seal anything, now or ever again.
@@ -44,14 +46,14 @@ impl Session {
     /// Opens `records` into `room`, which must be longer by [`RECORD_MAX`], and puts what the
     /// session has to say behind `out`.
     pub fn open(&mut self, mut records: &[u8], room: &mut [u8], out: &mut Vec<u8>) -> Opened {
-        let mut opened = Opened { len: 0, over: false };
+        let mut opened = Opened { len: 0, over: false, broken: false };
         while !records.is_empty() && !opened.over {
             // It takes a few kilobytes at a time, and none after the session's end.
-            let is_broken = match self.0.read_tls(&mut records) {
+            opened.broken = match self.0.read_tls(&mut records) {
                 Ok(0) | Err(_) => true,
                 Ok(_) => self.0.process_new_packets().is_err(),
             };
-            opened.over = is_broken || self.read(room, &mut opened.len);
+            opened.over = opened.broken || self.read(room, &mut opened.len);
         }
         self.flush(out); // also the alert that says why it is over
         opened
@@ -257,7 +259,7 @@ mod tests {
     fn a_broken_hello_is_answered_with_an_alert() {
         let (mut session, mut out) = (Session::new(server().0).unwrap(), Vec::new());
         let opened = session.open(&[0x16, 3, 1, 0, 4, 1, 0, 0, 0], &mut [0; RECORD_MAX], &mut out);
-        assert_eq!(opened, Opened { len: 0, over: true });
+        assert_eq!(opened, Opened { len: 0, over: true, broken: true });
         assert_eq!(out[0], 0x15);
     }
 

@@ -1,0 +1,66 @@
+//! Why clients' connections end: one counter a reason.
+
+use super::Counter;
+
+macro_rules! close_reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why a client's connection over TCP or TLS ended.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum CloseReason { $($(#[$doc])* $name,)* }
+
+        impl CloseReason {
+            /// Every reason, in the order of their numbers.
+            pub const ALL: &[CloseReason] = &[$(CloseReason::$name,)*];
+
+            /// The reason as metrics name it.
+            pub const fn name(self) -> &'static str {
+                match self { $(CloseReason::$name => $text,)* }
+            }
+        }
+    };
+}
+
+close_reasons! {
+    /// The client closed it, or it broke.
+    Client = "client",
+    /// Its source has too many that have not shown what they speak; it was never served.
+    UnreadySource = "unready_source",
+    /// Its source has too many without an allocation; it was never served.
+    GuestsSource = "guests_source",
+    /// It made room for a newer one: there were too many like it in all.
+    Crowded = "crowded",
+    /// Too many TLS handshakes begin, at this worker or from its source.
+    HandshakeRate = "handshake_rate",
+    /// TLS without a certificate, a failed handshake, or a broken record.
+    Tls = "tls",
+    /// Its bytes are neither STUN nor ChannelData.
+    Malformed = "malformed",
+    /// It spoke HTTP and got the page.
+    Http = "http",
+    /// It did not show in time what it speaks, or did not finish its handshake.
+    Unready = "unready",
+    /// Its first message did not come in time.
+    Silent = "silent",
+    /// A message began and did not end in time.
+    Slow = "slow",
+    /// It had no allocation for too long.
+    Idle = "idle",
+    /// The client did not read its answers.
+    Unread = "unread",
+}
+
+/// One worker's connections that ended.
+#[derive(Debug, Default)]
+pub struct Closed([Counter; CloseReason::ALL.len()]);
+
+impl Closed {
+    /// Counts one; only the owning thread may.
+    pub fn add(&self, reason: CloseReason) {
+        self.0[reason as usize].add(1);
+    }
+
+    /// Those that ended for a reason.
+    pub fn total(&self, reason: CloseReason) -> u64 {
+        self.0[reason as usize].get()
+    }
+}
