@@ -27,6 +27,8 @@ mod refresh;
 mod revocation;
 #[path = "rfc8656/stun.rs"]
 mod stun;
+#[path = "rfc8656/unverified.rs"]
+mod unverified;
 
 use std::net::SocketAddr;
 

@@ -118,6 +118,8 @@ fn file(options: &Options, secret: &Secret, user: Option<&(UserName, Password)>)
         Some(address) if address.port() == 0 => HttpAddress::loopback(0),
         Some(_) => file.http.admin_listen,
     };
+    // All its clients come from here.
+    file.limits.allocations_per_source = 0;
     file.http.admin_socket = String::new();
     file.auth.revocations_file = String::new();
     Ok(file)

@@ -65,6 +65,11 @@ fn users(auth: &Auth, origins: &Origins) -> Result<BTreeMap<UserName, Password>,
     }
     let path = origins.path("auth.users_file", &auth.users_file);
     let document = Document::read(&path).map_err(|fault| named_by("auth.users_file", origins, fault))?;
+    // One that was cut to nothing would lock out everybody at the next reload.
+    if entries(&document).next().is_none() {
+        let fault = Fault::new("the file holds no user").at(path.display().to_string());
+        return Err(named_by("auth.users_file", origins, fault));
+    }
     for (span, line) in entries(&document) {
         let fault = |what: String| concealed(&document, span.clone(), what);
         let (name, password) = line.split_once(':').ok_or_else(|| fault("a user is written `name:password`".into()))?;
@@ -145,6 +150,7 @@ mod tests {
         let users = accounts.users.iter().map(|(name, password)| format!("{name} {}", password.as_str()));
         assert_eq!(users.collect::<Vec<_>>(), ["alice 1", "bob pass:word"]);
         for (text, what) in [
+            ("# nobody\n\n", "the file holds no user (u.txt)"),
             ("bob", "a user is written `name:password` (u.txt:1:1)"),
             ("bob:", "a password can not be empty (u.txt:1:1)"),
             (":hunter2", "a user name has 1 to 508 bytes, not 0 (u.txt:1:1)"),

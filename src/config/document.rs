@@ -3,8 +3,10 @@
 use super::fault::{Excerpt, Fault};
 use std::cell::OnceCell;
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -99,12 +101,13 @@ impl Document {
         let _ = self.hidden.set(hidden);
     }
 
-    /// Never shows a value: what follows the first `=` of a line, or all of a line without one.
-    /// For a text that was not understood.
-    pub fn hide_values(&self) {
+    /// Never shows a value: what follows the first `=` of a line, or all of a line that does not
+    /// begin with a known key, as base64 ends with that sign too. For a text that was not understood.
+    pub fn hide_values(&self, is_key: impl Fn(&str) -> bool) {
         let mut at = 0;
         let lines = self.text.split_inclusive('\n').map(|line| {
-            let from = at + line.find('=').map_or(0, |equals| equals + 1);
+            let equals = line.find('=').filter(|&equals| is_key(line[..equals].trim()));
+            let from = at + equals.map_or(0, |equals| equals + 1);
             at += line.len();
             from..at
         });
@@ -162,10 +165,18 @@ impl Document {
     }
 }
 
-/// A file's bytes, if they are no more than 1 MiB.
+/// A file's bytes, if they are no more than 1 MiB. Never waits for whoever would write to a pipe or type at a terminal.
 pub fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    let kind = metadata.file_type();
+    // The null device is a file with nothing in it.
+    if !kind.is_file() && !kind.is_char_device() && !kind.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe, a socket or a disk, and no file"));
+    }
+    // Room for all of it: growing would leave parts of a secret behind where nobody wipes them.
+    let mut bytes = Vec::with_capacity(metadata.len().min(FILE_LEN_MAX) as usize + 1);
+    file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > FILE_LEN_MAX {
         true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB")),
         false => Ok(bytes),
@@ -205,10 +216,11 @@ mod tests {
         let document = file("s = \"north\"\nt = \"south\"");
         document.hide(std::iter::once(5..10).collect());
         assert!(document.fault(4..11, "no").to_string().ends_with("1 | s = \"*****\"\n  |     ^^^^^^^"));
-        let document = file("s = \"north\"\n\"south\"");
-        document.hide_values();
+        let document = file("s = \"north\"\n\"south\"\nZWFzdA==\n");
+        document.hide_values(|key| key == "s");
         assert!(document.fault(0..1, "no").to_string().contains("1 | s = *******\n"));
         assert!(document.fault(13..14, "no").to_string().contains("2 | *******\n"));
+        assert!(document.fault(20..21, "no").to_string().contains("3 | ********\n"));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 /// Longest part of a line that is shown, in characters.
 const EXCERPT_CHARS_MAX: usize = 100;
+/// Longest sentence, in characters: it may quote a key or a value as it was written.
+const WHAT_CHARS_MAX: usize = 400;
 
 /// A reason not to start. Its text is one sentence with the place in parentheses, then the line
 /// with a caret under the fault, then a hint; it never contains a secret.
@@ -55,7 +57,10 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.what)?;
+        match self.0.what.char_indices().nth(WHAT_CHARS_MAX) {
+            Some((end, _)) => write!(f, "{}…", &self.0.what[..end])?,
+            None => f.write_str(&self.0.what)?,
+        }
         if let Some(place) = &self.0.place {
             write!(f, " ({place})")?;
         }
@@ -150,6 +155,14 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[2].len(), "1 | ".len() + EXCERPT_CHARS_MAX);
         assert_eq!(lines[3].matches('^').count(), EXCERPT_CHARS_MAX / 2);
+    }
+
+    #[test]
+    fn a_long_sentence_is_cut_and_its_place_is_not() {
+        let text = Fault::new("é".repeat(WHAT_CHARS_MAX + 1)).at("a.toml:1:1").to_string();
+        assert_eq!(text, format!("{}… (a.toml:1:1)", "é".repeat(WHAT_CHARS_MAX)));
+        let text = "é".repeat(WHAT_CHARS_MAX);
+        assert_eq!(Fault::new(text.clone()).to_string(), text);
     }
 
     #[test]

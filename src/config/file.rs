@@ -158,6 +158,9 @@ table! {
         /// Allocations of one user.
         #[serde(deserialize_with = "count")]
         allocations_per_user: usize = 0,
+        /// Allocations of clients from one address, or one /56 of IPv6.
+        #[serde(deserialize_with = "count")]
+        allocations_per_source: usize = 2000,
         /// Permissions of one allocation.
         #[serde(deserialize_with = "count")]
         permissions_per_allocation: usize = 256,

@@ -21,7 +21,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 const ENV_PREFIX: &str = "TURNPIKE__";
 
 /// Whatever configures the server, unread.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Inputs {
     /// Files and directories, in order.
     pub files: Vec<PathBuf>,
@@ -250,11 +250,20 @@ fn env_settings(env: &[(OsString, OsString)]) -> Result<Vec<Document>, Fault> {
 }
 
 fn set_setting(assignment: &str) -> Result<Document, Fault> {
-    let (path, value) = assignment
-        .split_once('=')
-        .ok_or_else(|| Fault::new("--set needs `key.path=value`").at(format!("--set {assignment}")))?;
-    let path = path.trim();
+    let split = assignment.split_once('=').map(|(path, value)| (path.trim(), value));
+    let Some((path, value)) = split.filter(|(path, _)| is_key_path(path)) else {
+        let first = keys(assignment.trim()).swap_remove(0);
+        // What is no key may be a value without one, and is not repeated.
+        let shown = if Schema::new().0.get(first).is_some() { assignment } else { "" };
+        return Err(Fault::new("--set needs `key.path=value`").at(format!("--set {shown}").trim()));
+    };
     Ok(Document::setting(Origin::Set(path.to_owned()), keys(path), value.trim().to_owned()))
+}
+
+/// Whether a text has the form of a dotted key; any user name follows `auth.users.`.
+fn is_key_path(path: &str) -> bool {
+    let words = path.strip_prefix("auth.users.").map_or(path, |_| "auth.users");
+    words.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.".contains(&b))
 }
 
 /// The parts of a dotted key. What follows `auth.users.` is one name, dots and all.
@@ -287,7 +296,15 @@ struct Walk<'a> {
 struct Complaint {
     span: Range<usize>,
     what: String,
-    hint: Option<String>,
+    advice: Advice,
+}
+
+/// What a complaint says about what to do.
+enum Advice {
+    None,
+    Write(String),
+    /// The nearest known key, which is looked for when it is this complaint that is made.
+    Nearest(Vec<String>),
 }
 
 impl Schema {
@@ -298,7 +315,7 @@ impl Schema {
     /// The values of one document, after everything that can be checked in it alone.
     fn read<'a>(&self, document: &'a Document) -> Result<Vec<Leaf<'a>>, Fault> {
         if document.keys().is_empty() {
-            let table = DeTable::parse(document.text()).map_err(|error| unparsed(document, &error))?;
+            let table = DeTable::parse(document.text()).map_err(|error| self.unparsed(document, &error))?;
             return self.check(document, table.into_inner());
         }
         let nest = |value| {
@@ -323,7 +340,12 @@ impl Schema {
         document.hide(walk.hidden);
         if let Some(complaint) = walk.complaints.into_iter().min_by_key(|complaint| complaint.span.start) {
             let fault = document.fault(complaint.span, complaint.what);
-            return Err(complaint.hint.into_iter().fold(fault, Fault::hint));
+            let hint = match complaint.advice {
+                Advice::None => None,
+                Advice::Write(hint) => Some(hint),
+                Advice::Nearest(keys) => self.hint(&keys),
+            };
+            return Err(hint.into_iter().fold(fault, Fault::hint));
         }
         match read_tree(table) {
             Ok(_) => Ok(walk.leaves),
@@ -344,22 +366,50 @@ impl Schema {
                 (Some(expected @ Json::Object(_)), DeValue::Table(inner)) => self.walk(inner, expected, above, walk),
                 (Some(Json::Object(_)), _) => {
                     let path = above.join(".");
-                    walk.complain(key.span(), format!("`{path}` is a table"), Some(format!("write [{path}]")));
+                    walk.complain(key.span(), format!("`{path}` is a table"), Advice::Write(format!("write [{path}]")));
                     conceal(value, &mut walk.hidden);
                 }
                 (Some(_), DeValue::Table(_)) => {
-                    walk.complain(key.span(), format!("`{}` is not a table", above.join(".")), None);
+                    walk.complain(key.span(), format!("`{}` is not a table", above.join(".")), Advice::None);
                     conceal(value, &mut walk.hidden);
                 }
                 (Some(_), _) => walk.leaf(above, key.span(), value),
                 (None, _) => {
                     let what = format!("unknown key `{}`", above.join("."));
-                    walk.complain(key.span(), what, self.hint(above));
+                    walk.complain(key.span(), what, Advice::Nearest(above.clone()));
                     conceal(value, &mut walk.hidden);
                 }
             }
             above.pop();
         }
+    }
+
+    /// A text that is not TOML. Its values are shown only where no secret can be.
+    fn unparsed(&self, document: &Document, error: &toml::de::Error) -> Fault {
+        let span = error.span().unwrap_or_default();
+        let (before, after) = document.text().split_at_checked(span.start).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = before.len() + after.find('\n').unwrap_or(after.len());
+        let (key, value) = document.text()[line_start..line_end].split_once('=').unwrap_or_default();
+        let header = before.lines().rev().map(str::trim).find(|line| line.starts_with('['));
+        let harmless = match header {
+            Some(header) => HARMLESS.iter().any(|table| header.starts_with(table)),
+            None => ["realm", "workers"].contains(&key.trim()),
+        };
+        if !harmless {
+            document.hide_values(|key| self.has(key));
+        }
+        let fault = document.fault(span, error.message());
+        match value.trim_start().starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            true => fault.hint("a value needs quotes unless it is a number, true or false"),
+            false => fault,
+        }
+    }
+
+    /// Whether a text is a key there is, as it is written in its table or in none.
+    fn has(&self, key: &str) -> bool {
+        let mut tables = self.0.as_object().into_iter().flatten();
+        tables.any(|(name, inner)| name == key || inner.get(key).is_some())
     }
 
     /// The known key that was probably meant.
@@ -382,8 +432,8 @@ impl Schema {
 }
 
 impl<'a> Walk<'a> {
-    fn complain(&mut self, span: Range<usize>, what: String, hint: Option<String>) {
-        self.complaints.push(Complaint { span, what, hint });
+    fn complain(&mut self, span: Range<usize>, what: String, advice: Advice) {
+        self.complaints.push(Complaint { span, what, advice });
     }
 
     fn leaf(&mut self, keys: &[String], key: Range<usize>, value: &Spanned<DeValue<'a>>) {
@@ -408,7 +458,10 @@ fn conceal(value: &Spanned<DeValue<'_>>, hidden: &mut Vec<Range<usize>>) {
     let Range { start, end } = value.span();
     match value.get_ref() {
         DeValue::Array(elements) => elements.iter().for_each(|element| conceal(element, hidden)),
-        DeValue::Table(table) => table.values().for_each(|value| conceal(value, hidden)),
+        DeValue::Table(table) => table.iter().for_each(|(key, value)| {
+            hidden.push(key.span());
+            conceal(value, hidden);
+        }),
         DeValue::String(_) if end - start >= 2 => hidden.push(start + 1..end - 1),
         _ => hidden.push(start..end),
     }
@@ -435,28 +488,6 @@ fn read_tree(tree: DeTable<'_>) -> Result<File, toml::de::Error> {
 
 /// Tables that hold no secrets.
 const HARMLESS: [&str; 5] = ["[listen]", "[tls]", "[relay]", "[limits]", "[log]"];
-
-/// A text that is not TOML. Its values are shown only where no secret can be.
-fn unparsed(document: &Document, error: &toml::de::Error) -> Fault {
-    let span = error.span().unwrap_or_default();
-    let (before, after) = document.text().split_at_checked(span.start).unwrap_or_default();
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let line_end = before.len() + after.find('\n').unwrap_or(after.len());
-    let (key, value) = document.text()[line_start..line_end].split_once('=').unwrap_or_default();
-    let header = before.lines().rev().map(str::trim).find(|line| line.starts_with('['));
-    let harmless = match header {
-        Some(header) => HARMLESS.iter().any(|table| header.starts_with(table)),
-        None => ["realm", "workers"].contains(&key.trim()),
-    };
-    if !harmless {
-        document.hide_values();
-    }
-    let fault = document.fault(span, error.message());
-    match value.trim_start().starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        true => fault.hint("a value needs quotes unless it is a number, true or false"),
-        false => fault,
-    }
-}
 
 fn mistyped(document: &Document, leaves: &[Leaf<'_>], error: &toml::de::Error) -> Fault {
     let span = error.span().unwrap_or_default();

@@ -94,6 +94,12 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Fault> {
     Ok(Loaded { file, origins })
 }
 
+/// Reads one TOML text as the file of that name would be; nothing else counts and nothing is opened.
+pub fn load_text(name: &Path, text: &str) -> Result<Loaded, Fault> {
+    let (file, origins) = layers::load_text(name, text)?;
+    Ok(Loaded { file, origins })
+}
+
 /// Reads coturn's command line, and the file it names or coturn would find; the environment wins.
 pub fn load_coturn(arguments: &[String], env: &[(OsString, OsString)]) -> Result<Loaded, Fault> {
     let translation = coturn::command_line(arguments, &coturn::Reader::default())?;
@@ -105,8 +111,7 @@ pub fn load_coturn(arguments: &[String], env: &[(OsString, OsString)]) -> Result
 pub fn import(path: &Path, reader: &coturn::Reader) -> Result<coturn::Import, Fault> {
     let mut translation = coturn::file(path, reader)?;
     let (notes, refusals) = (std::mem::take(&mut translation.notes), std::mem::take(&mut translation.refusals));
-    let read = layers::load_text(Path::new("turnpike.toml"), &translation.toml);
-    let loaded = read.map(|(file, origins)| Loaded { file, origins });
+    let loaded = load_text(Path::new("turnpike.toml"), &translation.toml);
     Ok(coturn::Import { toml: std::mem::take(&mut *translation.toml), notes, refusals, loaded })
 }
 
@@ -140,6 +145,7 @@ impl Loaded {
             limits: engine::Limits {
                 allocations: self.file.limits.allocations,
                 allocations_per_user: self.file.limits.allocations_per_user,
+                allocations_per_source: self.file.limits.allocations_per_source,
                 bytes_per_second_total: self.file.limits.bytes_per_second_total,
             },
             log: LogChoice { allocations: self.file.log.allocations, permissions: self.file.log.permissions },

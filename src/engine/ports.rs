@@ -7,7 +7,7 @@ mod set;
 
 use super::budgets::Budgets;
 use super::sys;
-use crate::turn::quota::Ledger;
+use crate::turn::quota::{AllocationLimits, Ledger};
 use crate::turn::{AllocationId, Now, Payer, PortError, RESERVATION_MS, RelayedAddr};
 use crate::wire::attribute::Family;
 use parking_lot::Mutex;
@@ -61,15 +61,6 @@ struct Reservation {
     until_ms: u64,
 }
 
-/// Limits on allocations of all workers; 0 = none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AllocationLimits {
-    /// In total.
-    pub total: usize,
-    /// Of one account.
-    pub per_account: usize,
-}
-
 /// The relayed ports of the server.
 pub struct PortPool {
     range: RangeInclusive<u16>,
@@ -108,12 +99,12 @@ impl PortPool {
             self.budgets.admit(now.unix_s, budget)?;
         }
         let (ledger, limits) = &mut *self.ledger.lock();
-        ledger.charge(payer, limits.per_account, limits.total)
+        ledger.charge(payer, limits)
     }
 
-    /// Gives an account's allocation back.
-    pub fn give_back(&self, account: &str) {
-        self.ledger.lock().0.release(account);
+    /// Gives an account's and a source's allocation back.
+    pub fn give_back(&self, account: &str, source: IpAddr) {
+        self.ledger.lock().0.release(account, source);
     }
 
     /// Sets other limits; what is above them stays.

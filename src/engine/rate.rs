@@ -1,29 +1,38 @@
-//! The byte rate of the whole server, shared by the workers.
+//! The byte rate of the whole server: shared by the workers, and fairly by their allocations.
 //!
-//! Each worker draws its bytes in portions, so that the shared lock is taken once for many
-//! packets; without a limit it is never taken.
+//! Without a limit one number is looked at and nothing else. With one, each direction has a pot that
+//! fills at the limit's rate and holds two floors. A packet within its allocation's fair share may
+//! take all but the last quarter, and a small one that too; what goes beyond the share may take the
+//! upper half only. So whoever uses more than the others meets the first floor, and those who do not
+//! never notice. See [`share`] for what is fair.
+//!
+//! Each worker draws its bytes in portions, so that the shared lock is taken once for many packets.
 
+mod share;
+
+use crate::stats::Direction;
+use crate::turn::AllocationId;
+use crate::turn::allocation::BURST_MIN;
 use crate::turn::quota::Bucket;
 use parking_lot::Mutex;
+use share::{Class, Shares, Terms, Window};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Smallest portion, in bytes: above the longest datagram.
-const PORTION_MIN: u64 = 66_000;
-/// Portions a second into which a rate is cut, when they are not smaller than that.
+/// Portions a second into which a rate is cut.
 const PORTIONS_PER_SECOND: u64 = 1_000;
 
 /// The rate that all workers draw from.
 #[derive(Debug)]
 pub(super) struct TotalRate {
     bytes_per_second: AtomicU64,
-    buckets: [Mutex<Bucket>; 2],
+    pots: [Mutex<Pot>; 2],
 }
 
 impl TotalRate {
     /// A rate in each direction; 0 = no limit.
     pub fn new(bytes_per_second: u64) -> Arc<Self> {
-        Arc::new(TotalRate { bytes_per_second: AtomicU64::new(bytes_per_second), buckets: Default::default() })
+        Arc::new(TotalRate { bytes_per_second: AtomicU64::new(bytes_per_second), pots: Default::default() })
     }
 
     /// Sets another rate; 0 = no limit.
@@ -38,68 +47,92 @@ impl TotalRate {
     }
 }
 
+/// What flows in one direction, of all workers.
+#[derive(Debug, Default)]
+struct Pot {
+    bucket: Bucket,
+    window: Window,
+}
+
+impl Pot {
+    /// Draws a whole portion, or what a packet lacks, or nothing.
+    fn draw(&mut self, now_ms: u64, rate: u64, class: Class, lacking: u64) -> u64 {
+        let burst = burst(rate);
+        let floor = match class {
+            Class::Small => 0,
+            Class::Within => burst / 4,
+            Class::Beyond => burst / 2,
+        };
+        let portion = (rate / PORTIONS_PER_SECOND).max(lacking);
+        let mut amounts = [portion, lacking].into_iter();
+        let got = amounts.find(|&amount| self.bucket.take_above(now_ms, rate, burst, floor, amount));
+        self.window.count(class, got);
+        got.unwrap_or(0)
+    }
+}
+
+/// Bytes that go at once: those of a second, and at least so many that the longest datagram goes
+/// although it is beyond its share.
+fn burst(rate: u64) -> u64 {
+    rate.max(2 * BURST_MIN)
+}
+
+/// One worker's end of one direction.
+#[derive(Debug, Default)]
+struct Side {
+    /// Bytes drawn and not used yet, by class: what was drawn for one is not for another.
+    drawn: [u64; Class::COUNT],
+    shares: Shares,
+    terms: Terms,
+    /// Allocations that were met in this window and that the pot has not been told of.
+    untold: u64,
+}
+
 /// One worker's share of the rate.
 #[derive(Debug)]
 pub(super) struct RateShare {
     total: Arc<TotalRate>,
-    /// Bytes drawn and not used yet, by direction.
-    drawn: [u64; 2],
+    sides: [Side; 2],
 }
 
 impl RateShare {
     /// A share without a byte.
     pub fn new(total: Arc<TotalRate>) -> Self {
-        RateShare { total, drawn: [0; 2] }
+        RateShare { total, sides: Default::default() }
     }
 
-    /// Uses `bytes` in a direction; false when the rate is used up.
+    /// Uses `bytes` of an allocation in a direction; false when the rate is used up, or this
+    /// allocation's share of it while others want theirs.
     #[inline]
-    pub fn take(&mut self, now_ms: u64, direction: usize, bytes: usize) -> bool {
-        self.total.get() == 0 || self.take_limited(now_ms, direction, bytes as u64)
+    pub fn take(&mut self, now_ms: u64, direction: Direction, id: AllocationId, bytes: usize) -> bool {
+        self.total.get() == 0 || self.take_limited(now_ms, direction, id, bytes as u64)
     }
 
-    fn take_limited(&mut self, now_ms: u64, direction: usize, bytes: u64) -> bool {
+    #[inline(never)]
+    fn take_limited(&mut self, now_ms: u64, direction: Direction, id: AllocationId, bytes: u64) -> bool {
         let rate = self.total.get();
-        if self.drawn[direction] < bytes {
-            let portion = (rate / PORTIONS_PER_SECOND).max(PORTION_MIN);
-            let mut bucket = self.total.buckets[direction].lock();
-            let burst = rate.max(portion);
-            // A whole portion, or what this packet lacks.
-            let lacking = bytes - self.drawn[direction];
-            let got = [portion, lacking].into_iter().find(|&amount| bucket.take(now_ms, rate, burst, amount));
-            self.drawn[direction] += got.unwrap_or(0);
+        let pot = &self.total.pots[direction as usize];
+        let Side { drawn, shares, terms, untold } = &mut self.sides[direction as usize];
+        if terms.is_unknown() {
+            *terms = pot.lock().window.tell(now_ms, rate, 0);
         }
-        match self.drawn[direction].checked_sub(bytes) {
-            Some(left) => {
-                self.drawn[direction] = left;
-                true
-            }
-            None => false,
+        let share = shares.of(id, terms);
+        if share.is_new_in(terms) {
+            *untold += 1;
         }
+        let class = share.judge(now_ms, terms, bytes);
+        let pool = &mut drawn[class as usize];
+        if *pool < bytes {
+            let mut pot = pot.lock();
+            *terms = pot.window.tell(now_ms, rate, std::mem::take(untold));
+            *pool += pot.draw(now_ms, rate, class, bytes - *pool);
+        }
+        let Some(left) = pool.checked_sub(bytes) else { return false };
+        *pool = left;
+        share.spend(class, bytes);
+        true
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn workers_share_one_rate() {
-        let total = TotalRate::new(1_000_000);
-        let mut shares = [RateShare::new(total.clone()), RateShare::new(total)];
-        let mut sent = 0;
-        for i in 0..5_000 {
-            sent += usize::from(shares[i % 2].take(0, 0, 1_000)) * 1_000;
-        }
-        assert_eq!(sent, 1_000_000);
-        assert!(shares[0].take(0, 1, 1_000), "the other direction has its own");
-        let later = (0..5_000).filter(|i| shares[i % 2].take(500, 0, 1_000)).count();
-        assert_eq!(later, 500);
-    }
-
-    #[test]
-    fn without_a_limit_nothing_is_counted() {
-        let mut share = RateShare::new(TotalRate::new(0));
-        assert!((0..10).all(|_| share.take(0, 0, usize::MAX >> 1)));
-    }
-}
+mod tests;

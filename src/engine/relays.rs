@@ -191,7 +191,7 @@ impl Ports for WorkerPorts<'_> {
         }
         let opened = self.open_charged(now, ask);
         if let (Err(_), Some(payer)) = (&opened, ask.charge) {
-            self.pool.give_back(payer.account);
+            self.pool.give_back(payer.account, payer.source);
         }
         opened
     }
@@ -204,6 +204,23 @@ impl Ports for WorkerPorts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_generation_after_the_last_is_the_first_and_no_key_of_before_is_good() {
+        let mut relays = Relays::default();
+        let owner = AllocationId { index: 0, generation: AllocationId::GENERATION_MASK };
+        let first = relay(owner);
+        let was_at = first.local;
+        relays.slots.push(Slot { generation: token::GENERATION_MASK, relay: None });
+        relays.free.push(0);
+        let last = relays.insert(first);
+        assert_eq!(last, RelayKey { index: 0, generation: token::GENERATION_MASK });
+        assert_eq!(relays.close(owner, RelayedAddr(was_at)), Some(was_at));
+        let next = relays.insert(relay(AllocationId { index: 0, generation: 0 }));
+        assert_eq!(next, RelayKey { index: 0, generation: 0 });
+        assert!(relays.get(last).is_none() && relays.get(next).is_some());
+        assert_eq!(token::split(token::token(Kind::Relay, next.index, next.generation)), (Kind::Relay, 0, 0));
+    }
 
     fn relay(owner: AllocationId) -> RelaySocket {
         let socket = socket::relay("127.0.0.1:0".parse().unwrap()).unwrap();

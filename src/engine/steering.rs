@@ -127,7 +127,7 @@ impl Worker {
             journal::log_untold(std::mem::take(&mut self.notices.untold));
         }
         if self.number == 0 {
-            self.stats.ports_free.set(self.pool.free());
+            self.ports_free.tell(&self.pool);
         }
     }
 

@@ -27,6 +27,7 @@ use crate::turn::{
 use crate::wire::attribute::IcmpError;
 use crossbeam_channel::Receiver;
 use mio::{Events, Poll, Token};
+use parking_lot::Mutex;
 use socket2::Socket;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -72,6 +73,7 @@ pub(super) struct Worker {
     pub poll: Poll,
     pub server: Server,
     pub pool: Arc<PortPool>,
+    pub ports_free: PortsFree,
     pub stats: Arc<WorkerStats>,
     pub udp: Vec<UdpListener>,
     pub clients: Clients,
@@ -99,6 +101,37 @@ pub(super) struct Worker {
     pub stopping: bool,
 }
 
+/// Where the number of free ports is told, by whichever worker has changed it.
+#[derive(Clone)]
+pub(super) struct PortsFree(Arc<Mutex<Arc<WorkerStats>>>);
+
+impl PortsFree {
+    /// Tells it among the counters of one worker.
+    pub fn told_by(stats: Arc<WorkerStats>) -> Self {
+        PortsFree(Arc::new(Mutex::new(stats)))
+    }
+
+    /// Looks and tells in one go, so that the last to tell has seen what all others did.
+    pub fn tell(&self, pool: &PortPool) {
+        self.0.lock().ports_free.set(pool.free());
+    }
+}
+
+/// Does a worker's work. A panic in it ends the process, however it was built: what it leaves
+/// behind is not to be trusted, and whoever supervises the process starts another.
+pub(super) fn or_abort(work: impl FnOnce()) {
+    struct Whole;
+    impl Drop for Whole {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                std::process::abort();
+            }
+        }
+    }
+    let _whole = Whole;
+    work();
+}
+
 impl Worker {
     /// Serves until told to stop.
     pub fn run(mut self) {
@@ -108,10 +141,8 @@ impl Worker {
             match self.poll.poll(&mut events, self.sleep()) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    tracing::error!(%error, worker = self.number, "polling failed; the worker stops");
-                    return;
-                }
+                // Its clients would be served by nobody, and new ones sent to it all the same.
+                Err(error) => panic!("polling failed on worker {}: {error}", self.number),
             }
             let woken = self.moderation.is_on().then(Instant::now);
             self.now = ports::now();
@@ -275,7 +306,7 @@ impl Worker {
         let Some(key) = self.relays.of(via, peer.0) else {
             return self.stats.dropped(DropReason::NoAllocation);
         };
-        if !self.rate.take(self.now.mono_ms, Direction::ToPeer as usize, payload.len()) {
+        if !self.rate.take(self.now.mono_ms, Direction::ToPeer, via, payload.len()) {
             return self.stats.dropped(DropReason::BandwidthTotal);
         }
         let outgoing = self.batch.payload(cell, payload, peer.0);
@@ -383,16 +414,23 @@ impl Worker {
     /// Judges a peer's bytes that lie in a slot and frames them for the client in place.
     fn relay_from_peer(&mut self, cell: &Cell, via: AllocationId, peer: PeerAddr, payload: Range<usize>) {
         match self.server.handle_peer(self.now, via, peer, payload.len()) {
-            Verdict::ToClient { client, framing, .. } => self.relay_to_client(cell, payload, client, framing),
+            Verdict::ToClient { via, client, framing, .. } => self.relay_to_client(cell, payload, via, client, framing),
             Verdict::Drop(reason) => self.dropped(reason),
             _ => debug_assert!(false, "a peer's datagram goes to its client or nowhere"),
         }
     }
 
     #[inline]
-    fn relay_to_client(&mut self, cell: &Cell, payload: Range<usize>, client: ClientId, framing: Framing) {
+    fn relay_to_client(
+        &mut self,
+        cell: &Cell,
+        payload: Range<usize>,
+        via: AllocationId,
+        client: ClientId,
+        framing: Framing,
+    ) {
         let len = payload.len();
-        if !self.rate.take(self.now.mono_ms, Direction::ToClient as usize, len) {
+        if !self.rate.take(self.now.mono_ms, Direction::ToClient, via, len) {
             return self.stats.dropped(DropReason::BandwidthTotal);
         }
         let id = self.server.transaction_id();
@@ -468,9 +506,11 @@ impl Worker {
 
     /// Gives effect to what happened to allocations, in order.
     pub(super) fn drain_events(&mut self) {
+        let mut has_ports_changed = false;
         while let Some(event) = self.server.poll_event() {
             match event {
                 Event::Created { id, tuple, relayed, .. } => {
+                    has_ports_changed = true;
                     self.stats.created.add(1);
                     relayed.iter().flatten().for_each(|r| self.stats.opened(tuple.transport, r.family()));
                     self.notify_created(id, tuple, relayed);
@@ -478,11 +518,12 @@ impl Worker {
                     tracing::debug!(?id, client = %tuple.client, transport = tuple.transport.name(), ?relayed, "allocated");
                 }
                 Event::Released { id, relayed, transport } => {
+                    has_ports_changed = true;
                     self.stats.closed(transport, relayed.family());
                     self.release(id, relayed);
                 }
                 Event::Deleted { id, tuple, account, relayed, reason, traffic, age_ms } => {
-                    self.pool.give_back(&account.payer);
+                    self.pool.give_back(&account.payer, tuple.client.ip());
                     self.end_metering(id, &traffic, reason);
                     self.stats.ended(reason);
                     self.stats.session_ms.observe(age_ms);
@@ -502,6 +543,9 @@ impl Worker {
                 Event::Unbound { id, number, peer } => self.log_channel(id, number.get(), peer, Fate::Forbidden),
                 Event::Refreshed { .. } => {}
             }
+        }
+        if has_ports_changed {
+            self.ports_free.tell(&self.pool);
         }
         self.stats.allocations.set(self.server.allocation_count() as u64);
     }

@@ -60,6 +60,22 @@ pub struct Traffic {
     pub to_client_bytes: u64,
 }
 
+impl Traffic {
+    /// Counts a packet to a peer; a counter that has come to its end stays there.
+    #[inline]
+    pub(super) fn count_to_peer(&mut self, bytes: u64) {
+        self.to_peer_packets = self.to_peer_packets.saturating_add(1);
+        self.to_peer_bytes = self.to_peer_bytes.saturating_add(bytes);
+    }
+
+    /// The same for a packet to the client.
+    #[inline]
+    pub(super) fn count_to_client(&mut self, bytes: u64) {
+        self.to_client_packets = self.to_client_packets.saturating_add(1);
+        self.to_client_bytes = self.to_client_bytes.saturating_add(bytes);
+    }
+}
+
 /// One relayed address of an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relay {
@@ -311,5 +327,84 @@ impl Table {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_tuple.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::turn::{
+        AllocationId, ClientAddr, Config, EndReason, FiveTuple, LinkId, Now, Opened, PortAsk, PortError, Ports,
+        RelayedAddr, Sender, Server, Transport, Verdict,
+    };
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    const NOW: Now = Now { mono_ms: 1_000_000, unix_s: 1_800_000_000 };
+
+    struct AnyPort;
+
+    impl Ports for AnyPort {
+        fn open(&mut self, _: Now, _: &PortAsk<'_>) -> Result<Opened, PortError> {
+            Ok(Opened { relayed: RelayedAddr(SocketAddr::from(([8, 8, 4, 4], 50_000))), token: None })
+        }
+
+        fn is_relayed(&self, _: SocketAddr) -> bool {
+            false
+        }
+    }
+
+    /// A server for anyone, however often.
+    fn open_server() -> Server {
+        let mut config = Config::default();
+        (config.auth.anonymous, config.limits.unverified_per_second) = (true, 0);
+        Server::new(Arc::new(config), NOW, 1)
+    }
+
+    /// An allocation of a client without a name, from this port.
+    fn allocate(server: &mut Server, now: Now, port: u16) -> AllocationId {
+        let tuple = FiveTuple {
+            client: ClientAddr(SocketAddr::from(([5, 5, 5, 5], port))),
+            server: SocketAddr::from(([11, 0, 0, 9], 3478)),
+            transport: Transport::Udp,
+        };
+        let request = [&[0, 3, 0, 8, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12], &[0, 0x19, 0, 4, 17, 0, 0, 0]].concat();
+        let sender = Sender { tuple, link: LinkId(0) };
+        let verdict = server.handle_client(now, &sender, &request, &mut AnyPort, &mut [0; 500]);
+        assert!(matches!(verdict, Verdict::Reply { answer, .. } if answer.code == 0), "{verdict:?}");
+        server.table.find(&tuple).expect("it was made just now")
+    }
+
+    #[test]
+    fn after_a_long_stop_a_turn_frees_a_bounded_number_and_clients_are_served_between() {
+        let mut server = open_server();
+        for client in 0..3000 {
+            allocate(&mut server, NOW, 2000 + client);
+        }
+        let later = Now { mono_ms: NOW.mono_ms + 172_800_000, ..NOW };
+        let mut turns = 0;
+        while server.next_deadline().is_some_and(|at_ms| at_ms <= later.mono_ms) {
+            let before = server.allocation_count();
+            server.handle_timeout(later);
+            let freed = before - server.allocation_count();
+            assert!((1..=1024).contains(&freed), "{freed} in one turn");
+            allocate(&mut server, later, 10_000 + turns);
+            turns += 1;
+        }
+        assert_eq!((server.allocation_count(), turns), (3, 3), "none but the new ones");
+    }
+
+    #[test]
+    fn fi_30_a_slot_whose_generations_are_used_up_begins_anew_and_the_last_id_stays_dead() {
+        let mut server = open_server();
+        let first = allocate(&mut server, NOW, 4001);
+        assert!(server.delete(NOW, first, EndReason::Closed));
+        server.table.slots[first.index as usize].generation = AllocationId::GENERATION_MASK;
+        let last = allocate(&mut server, NOW, 4002);
+        assert_eq!((last.index, last.generation), (first.index, AllocationId::GENERATION_MASK));
+        assert!(server.allocation(last).is_some() && server.delete(NOW, last, EndReason::Closed));
+        let anew = allocate(&mut server, NOW, 4003);
+        assert_eq!((anew.index, anew.generation), (first.index, 0));
+        assert!(server.allocation(last).is_none() && !server.close(NOW, last), "an id is of one allocation");
+        assert!(server.allocation(anew).is_some());
     }
 }

@@ -10,8 +10,8 @@ use super::request::{
     BAD_REQUEST, Granted, MISMATCH, PEER_FAMILY, Refusal, Request, TRY_ALTERNATE, families, is_retransmission,
 };
 use super::{
-    AllocationId, Budget, EndReason, Event, LIFETIME_DEFAULT_S, Opened, Payer, PeerAddr, PortAsk, PortError, PortKind,
-    Ports, Server,
+    AllocationId, Budget, EndReason, Event, LIFETIME_DEFAULT_S, Limit, Opened, Payer, PeerAddr, PortAsk, PortError,
+    PortKind, Ports, Server,
 };
 use crate::wire::attribute::{self, Family};
 use crate::wire::channel::ChannelNumber;
@@ -100,7 +100,7 @@ impl Server {
             return Err(if elsewhere { TRY_ALTERNATE } else { DRAINING });
         }
         let account = self.account(request, granted);
-        let payer = payer(&account, granted);
+        let payer = payer(&account, tuple.client.ip(), granted);
         let OpenedPorts { pair, missing } = self.open_ports(request, wanted, payer, ports)?;
         let caps = granted.proof.as_ref().map_or(Caps::default(), |proof| proof.caps);
         let relayed = pair.map(|opened| opened.map(|opened| opened.relayed));
@@ -293,7 +293,7 @@ impl Server {
         if max != 0 && missing > 0 && allocation.permissions.len() + missing > max {
             allocation.permissions.retain(now_ms, |_| true);
             if allocation.permissions.len() + missing > max {
-                return Err(Refusal::by(508, "limits.permissions_per_allocation"));
+                return Err(Refusal::limit(Limit::PermissionsPerAllocation));
             }
         }
         Ok(())
@@ -327,7 +327,7 @@ impl Server {
         if is_new && max != 0 && allocation.channels.len() >= max {
             allocation.channels.retain(now_ms, |_| true);
             if allocation.channels.len() >= max {
-                return Err(Refusal::by(508, "limits.channels_per_allocation"));
+                return Err(Refusal::limit(Limit::ChannelsPerAllocation));
             }
         }
         self.reserve_permissions(request, id, std::iter::once(peer.ip()))?;
@@ -381,25 +381,27 @@ fn asked_lifetime(request: &Request<'_>) -> Result<Option<u32>, Refusal> {
 }
 
 /// Who pays for an allocation, and what the credential has to say about that.
-fn payer<'a>(account: &'a Account, granted: &'a Granted) -> Payer<'a> {
+fn payer<'a>(account: &'a Account, source: IpAddr, granted: &'a Granted) -> Payer<'a> {
     let proof = granted.proof.as_ref();
     let budget = proof.and_then(|proof| {
         let (bytes, expires_unix_s) = (proof.caps.bytes?, proof.expires_unix_s?);
         Some(Budget { username: &proof.username, bytes, expires_unix_s })
     });
-    Payer { account: &account.payer, allocations_max: proof.and_then(|proof| proof.caps.allocations), budget }
+    let allocations_max = proof.and_then(|proof| proof.caps.allocations);
+    Payer { account: &account.payer, source, allocations_max, budget }
 }
 
 fn port_refusal(error: PortError, kind: PortKind) -> Refusal {
     match error {
         PortError::Family => Refusal::by(440, "relay.addresses"),
-        PortError::Quota => Refusal::by(486, "limits.allocations_per_user"),
-        PortError::Cap => Refusal::by(486, "allocations of the credential"),
-        PortError::UsedUp => Refusal::by(486, "bytes of the credential"),
+        PortError::Quota => Refusal::limit(Limit::AllocationsPerUser),
+        PortError::Source => Refusal::limit(Limit::AllocationsPerSource),
+        PortError::Cap => Refusal::limit(Limit::CredentialAllocations),
+        PortError::UsedUp => Refusal::limit(Limit::CredentialBytes),
         PortError::Exhausted if matches!(kind, PortKind::Reserved(_)) => Refusal::by(508, "no such reservation"),
-        PortError::Exhausted => Refusal::by(508, "relay.ports"),
-        PortError::Capacity => Refusal::by(508, "limits.allocations"),
-        PortError::Budgets => Refusal::by(508, "credentials with capped bytes"),
+        PortError::Exhausted => Refusal::limit(Limit::Ports),
+        PortError::Capacity => Refusal::limit(Limit::Allocations),
+        PortError::Budgets => Refusal::limit(Limit::CredentialsRemembered),
     }
 }
 

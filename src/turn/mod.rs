@@ -327,6 +327,56 @@ impl std::convert::From<ParseError> for DropReason {
     }
 }
 
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident = $code:literal $text:literal $rule:literal,)*) => {
+        /// A limit that refuses a request. Each has a counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Limit { $($(#[$doc])* $name,)* }
+
+        impl Limit {
+            /// Every limit, in the order of their numbers.
+            pub const ALL: &[Limit] = &[$(Limit::$name,)*];
+
+            /// The limit as metrics name it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Limit::$name => $text,)* }
+            }
+
+            /// The error code of who exceeds it.
+            pub const fn code(self) -> u16 {
+                match self { $(Limit::$name => $code,)* }
+            }
+
+            /// The limit as the operator is told it: a key of the configuration, or words.
+            pub const fn rule(self) -> &'static str {
+                match self { $(Limit::$name => $rule,)* }
+            }
+        }
+    };
+}
+
+limits! {
+    /// Allocations of the server.
+    Allocations = 508 "allocations" "limits.allocations",
+    /// Allocations of one account.
+    AllocationsPerUser = 486 "allocations_per_user" "limits.allocations_per_user",
+    /// Allocations of one source.
+    AllocationsPerSource = 486 "allocations_per_source" "limits.allocations_per_source",
+    /// Ports that are left, with the property that is asked for.
+    Ports = 508 "ports" "relay.ports",
+    /// Permissions of one allocation.
+    PermissionsPerAllocation = 508 "permissions_per_allocation" "limits.permissions_per_allocation",
+    /// Channels of one allocation.
+    ChannelsPerAllocation = 508 "channels_per_allocation" "limits.channels_per_allocation",
+    /// Allocations that a credential allows.
+    CredentialAllocations = 486 "credential_allocations" "allocations of the credential",
+    /// Bytes that a credential allows.
+    CredentialBytes = 486 "credential_bytes" "bytes of the credential",
+    /// Credentials whose bytes are remembered.
+    CredentialsRemembered = 508 "credentials_remembered" "credentials with capped bytes",
+}
+
 /// Which port an allocation needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortKind {
@@ -362,6 +412,8 @@ pub struct PortAsk<'a> {
 pub struct Payer<'a> {
     /// The account that pays.
     pub account: &'a str,
+    /// Where the client comes from: its source pays too.
+    pub source: IpAddr,
     /// Allocations that the credential lets the account hold at once.
     pub allocations_max: Option<u32>,
     /// The bytes of the credential, if they are capped.
@@ -397,6 +449,8 @@ pub enum PortError {
     Exhausted,
     /// The account is at its limit: 486.
     Quota,
+    /// The client's source is at its limit: 486.
+    Source,
     /// The credential is at its own limit of allocations: 486.
     Cap,
     /// The bytes of the credential are used up: 486.

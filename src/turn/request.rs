@@ -9,7 +9,7 @@ use super::auth::{Name, Proof, Refused, Revocations};
 use super::drain::Draining;
 use super::nonce::{self, Judgement, Mint};
 use super::policy::Denial;
-use super::{AllocationId, Answer, Config, DropReason, Now, PeerAddr, Ports, Sender, Server, Verdict};
+use super::{AllocationId, Answer, Config, DropReason, Limit, Now, PeerAddr, Ports, Sender, Server, Verdict};
 use crate::wire::attribute::{self, Family, PasswordAlgorithm};
 use crate::wire::integrity::{Key, MacKind, Signer};
 use crate::wire::stun::{Class, Message, Method, Overflow, Writer};
@@ -217,6 +217,11 @@ impl Refusal {
         Refusal { rule: Some(rule), ..Refusal::new(code) }
     }
 
+    /// Refused by a limit.
+    pub const fn limit(limit: Limit) -> Self {
+        Refusal::by(limit.code(), limit.rule())
+    }
+
     const fn challenge(code: u16) -> Self {
         Refusal { detail: Detail::Challenge, ..Refusal::new(code) }
     }
@@ -273,7 +278,7 @@ impl Server {
                 authenticate(&self.config, &self.revoked, &mut self.nonces, &request, held).map(Some)
             }
         };
-        let verified = held.is_some() || matches!(granted, Ok(Some(_))) || from.tuple.transport.is_stream();
+        let verified = held.is_some() || is_proved(&granted) || has_true_source(&request);
         if !verified
             && !self.unverified.admit(now.mono_ms, from.tuple.client.ip(), self.config.limits.unverified_per_second)
         {
@@ -320,7 +325,8 @@ impl Server {
             (Ownership::Vacant, Some(id)) => return self.again(request, granted, id, writer),
             (Ownership::Owner, None) => return Err(MISMATCH),
             (Ownership::Owner, Some(_)) if !granted.is_owner => return Err(WRONG_CREDENTIALS),
-            (Ownership::Owner, Some(_)) => {}
+            // What is over counts no more, whether the wheel has come by or not.
+            (Ownership::Owner, Some(id)) => self.end_families_over(request.now, id),
         }
         if request.message.attributes().any(|a| is_unknown_required(a.kind)) {
             return Err(Refusal::UNKNOWN);
@@ -353,6 +359,17 @@ impl Server {
         };
         named().flatten().try_for_each(|peer| judge(peer).map(drop)).map_err(Refusal::denied)
     }
+}
+
+/// Whether a request bears the proof of a credential. That anyone may allocate proves nothing.
+fn is_proved(granted: &Result<Option<Granted>, Refusal>) -> bool {
+    matches!(granted, Ok(Some(granted)) if granted.signer.is_some())
+}
+
+/// Whether a request can not have been sent in another's name, and is no guess at a password: that
+/// one counts, as often as it is wrong, on a stream too.
+fn has_true_source(request: &Request<'_>) -> bool {
+    request.from.tuple.transport.is_stream() && !request.message.has_integrity()
 }
 
 /// RFC 8489 §9.2.4, in its order.

@@ -188,8 +188,7 @@ impl Server {
         {
             return self.drop_metered(now, via, reason);
         }
-        allocation.traffic.to_peer_packets += 1;
-        allocation.traffic.to_peer_bytes += bytes;
+        allocation.traffic.count_to_peer(bytes);
         if own {
             Verdict::ToRelay { via, from, to: super::RelayedAddr(peer.0), payload }
         } else {
@@ -224,8 +223,7 @@ impl Server {
         {
             return self.drop_metered(now, via, reason);
         }
-        allocation.traffic.to_client_packets += 1;
-        allocation.traffic.to_client_bytes += len as u64;
+        allocation.traffic.count_to_client(len as u64);
         Verdict::ToClient { via, client: allocation.client(), payload: 0..len, framing }
     }
 
@@ -313,9 +311,7 @@ impl Server {
         for _ in 0..EXPIRIES_PER_TURN {
             let Some(index) = self.wheel.pop(now.mono_ms) else { return };
             let Some(id) = self.table.id_at(index) else { continue };
-            for family in [Family::V4, Family::V6] {
-                self.end_family_if(now, id, family, |relay_end| relay_end <= now.mono_ms);
-            }
+            self.end_families_over(now, id);
             match self.table.get_mut(id).map(|a| (a.next_end_ms(), a)) {
                 Some((Some(end_ms), allocation)) => {
                     allocation.permissions.retain(now.mono_ms, |_| true);
@@ -410,6 +406,13 @@ impl Server {
 
     pub(super) fn emit(&mut self, event: Event) {
         self.events.push_back(event);
+    }
+
+    /// Ends the relayed addresses whose time is over.
+    pub(super) fn end_families_over(&mut self, now: Now, id: AllocationId) {
+        for family in [Family::V4, Family::V6] {
+            self.end_family_if(now, id, family, |relay_end| relay_end <= now.mono_ms);
+        }
     }
 
     /// Ends one relayed address with its permissions and channels, and leaves the other

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use turnpike::turn::quota::Ledger;
+use turnpike::turn::quota::{AllocationLimits, Ledger};
 use turnpike::turn::{AllocationId, Now, Opened, PortAsk, PortError, PortKind, Ports, RESERVATION_MS, RelayedAddr};
 
 /// Ports that always go up from the lowest free one, so that a test can foretell them.
@@ -13,10 +13,12 @@ pub struct FakePorts {
     pub addresses: [Option<IpAddr>; 2],
     /// The relay range of each family.
     pub ranges: [Range<u16>; 2],
-    /// Allocations by account and in total.
+    /// Allocations by account, by source and in total.
     pub ledger: Ledger,
     /// Allocations of one account; 0 = no limit.
     pub per_account_max: usize,
+    /// Allocations of one source; 0 = no limit.
+    pub per_source_max: usize,
     /// Allocations of all; 0 = no limit.
     pub total_max: usize,
     /// Nothing new is opened.
@@ -34,6 +36,7 @@ impl FakePorts {
             ranges: [50_000..51_000, 50_000..51_000],
             ledger: Ledger::default(),
             per_account_max: 0,
+            per_source_max: 0,
             total_max: 0,
             draining: false,
             open: BTreeMap::new(),
@@ -89,7 +92,8 @@ impl Ports for FakePorts {
         self.held.retain(|_, (_, until_ms)| now.mono_ms < *until_ms);
         let (address, sibling) = self.choose(ask)?;
         if let Some(payer) = &ask.charge {
-            self.ledger.charge(payer, self.per_account_max, self.total_max)?;
+            let (per_account, per_source) = (self.per_account_max, self.per_source_max);
+            self.ledger.charge(payer, &AllocationLimits { total: self.total_max, per_account, per_source })?;
         }
         if let PortKind::Reserved(token) = ask.kind {
             self.held.remove(&token);

@@ -291,7 +291,9 @@ impl World {
                     }
                 }
                 Event::Released { id, relayed, .. } => self.ports.release(*relayed, *id),
-                Event::Deleted { account, .. } => self.ports.ledger.release(&account.payer),
+                Event::Deleted { account, tuple, .. } => {
+                    self.ports.ledger.release(&account.payer, tuple.client.ip());
+                }
                 _ => {}
             }
             self.events.push(event);

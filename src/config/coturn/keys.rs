@@ -148,7 +148,7 @@ pub const KEYS: &[Key] = table![
     "user-quota" Number Carried "limits.allocations_per_user" "";
     "total-quota" Number Carried "limits.allocations" "";
     "max-bps" Number Carried "limits.bytes_per_second" "bytes a second, in coturn as well";
-    "bps-capacity" Number Carried "limits.bytes_per_second_total" "bytes a second; shared out as they come, not reserved a session";
+    "bps-capacity" Number Carried "limits.bytes_per_second_total" "bytes a second; shared fairly when they are used up, not reserved a session";
     "verbose" Flag Carried "log.level" "is info";
     "Verbose" Flag Carried "log.level" "is debug";
     "daemon" Flag Nothing "" "turnpike stays in the foreground, where systemd or a container wants it";

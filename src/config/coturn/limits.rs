@@ -58,6 +58,8 @@ impl Conf<'_> {
         }
         let habit = "coturn ends no session that is refreshed";
         self.set_habit("auth.max_session", Value::Number(0), habit);
+        let habit = "coturn counts allocations by user, not by where they come from";
+        self.set_habit("limits.allocations_per_source", Value::Number(0), habit);
     }
 
     fn nonce_lifetime(&mut self) {

@@ -277,6 +277,50 @@ mod tests {
         }
     }
 
+    /// INV-3, whatever happens in whatever order.
+    #[test]
+    fn every_port_is_free_held_kept_back_or_left_alone_and_only_one_of_these() {
+        let mut random = counter();
+        for run in 0..80 {
+            let (first, len) = (50_000 + run % 2, 1 + random() as u16 % 80);
+            let mut set = PortSet::new(&(first..=first + len - 1));
+            let (mut held, mut now_ms) = (Vec::new(), 0);
+            for _ in 0..300 {
+                now_ms += [0, 1, 5_000, QUARANTINE_SHORT_MS, QUARANTINE_MS][random() as usize % 5];
+                let chosen = (!held.is_empty()).then(|| random() as usize % held.len());
+                match (random() % 8, chosen) {
+                    (0, Some(at)) => set.put_back(held.swap_remove(at)),
+                    (1, Some(at)) => set.busy(now_ms, held.swap_remove(at)),
+                    (2..=4, Some(at)) => set.release(now_ms, held.swap_remove(at)),
+                    (draw, _) => take_and_look(&mut set, now_ms, draw, &mut random, &mut held),
+                }
+                for index in 0..set.len {
+                    let port = set.first + index as u16;
+                    let kept_back = set.quarantine.iter().filter(|entry| entry.1 == port).count();
+                    let left_alone = set.busy.iter().filter(|entry| entry.1 == port).count();
+                    let holders = held.iter().filter(|&&other| other == port).count();
+                    let places = usize::from(set.is_free(index)) + kept_back + left_alone + holders;
+                    assert_eq!(places, 1, "port {port} of run {run}");
+                }
+                assert_eq!((0..set.len).filter(|&index| set.is_free(index)).count(), set.free_count);
+            }
+        }
+    }
+
+    /// What is kept back is given only where nothing else fits.
+    fn take_and_look(set: &mut PortSet, now_ms: u64, draw: u32, random: &mut impl FnMut() -> u32, held: &mut Vec<u16>) {
+        let want = [Want::Any, Want::Any, Want::Even, Want::Pair][draw as usize % 4];
+        set.release_due(now_ms);
+        let fitting: Vec<usize> = (0..set.len).filter(|&index| set.fits(index, want)).collect();
+        let Some(port) = set.take(now_ms, want, random) else {
+            return assert!(fitting.is_empty(), "there was one for {want:?}");
+        };
+        assert!(fitting.is_empty() || fitting.contains(&set.index(port)), "{port} was to be kept back");
+        assert!(want == Want::Any || port.is_multiple_of(2));
+        held.push(port);
+        held.extend((want == Want::Pair).then_some(port + 1));
+    }
+
     #[test]
     fn a_port_that_comes_back_completes_a_pair_from_either_side() {
         for released in [[50_063, 50_064], [50_064, 50_063]] {
