@@ -1,5 +1,8 @@
 //! The binary as a user meets it: exit codes, what goes to stdout, what goes to stderr.
 
+#[path = "cli/refused.rs"]
+mod refused;
+
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};

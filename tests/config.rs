@@ -202,6 +202,27 @@ fn a_wrong_type_or_value_is_refused_where_it_stands() {
     }
 }
 
+// FI-32: a resolver that is slow or lies has no part in this server.
+#[test]
+fn no_address_is_a_name_that_somebody_would_have_to_look_up() {
+    for (table, key, value) in [
+        ("listen", "udp", "[\"localhost:3478\"]"),
+        ("listen", "tcp", "[\"turn.example.org:3478\"]"),
+        ("listen", "tls", "[\"turn.example.org:5349\"]"),
+        ("relay", "addresses", "[\"turn.example.org\"]"),
+        ("relay", "external", "[\"turn.example.org\"]"),
+        ("relay", "allow_peers", "[\"turn.example.org\"]"),
+        ("relay", "deny_peers", "[\"localhost\"]"),
+        ("http", "listen", "\"localhost:8080\""),
+        ("http", "admin_listen", "\"localhost:9641\""),
+        ("http", "trusted_proxies", "[\"proxy.example.org\"]"),
+    ] {
+        let refusal = refused(&format!("[{table}]\n{key} = {value}\n"));
+        assert!(refusal.starts_with(&format!("`{table}.{key}`: `")) && refusal.contains("(t.toml:2:"), "{refusal}");
+        assert!(refusal.contains(" is not a"), "{refusal}");
+    }
+}
+
 #[test]
 fn a_text_that_is_not_toml_is_refused_with_a_hint() {
     let expected = [

@@ -20,6 +20,8 @@ mod credentials;
 #[allow(dead_code, reason = "every test uses a part")]
 #[path = "plane/fixture.rs"]
 mod fixture;
+#[path = "plane/hostile.rs"]
+mod hostile;
 #[path = "plane/limits.rs"]
 mod limits;
 #[allow(dead_code, reason = "shared with the tests of the daemon")]

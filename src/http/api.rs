@@ -220,7 +220,7 @@ async fn drain(
 ) -> Result<(StatusCode, Json<Draining>), Problem> {
     let wanted = match body.is_empty() {
         true => DrainWanted::default(),
-        false => serde_json::from_slice(&body).map_err(|error| {
+        false => super::json::read(&body).map_err(|error| {
             let detail = format!("the body is not {{\"timeout\": seconds}}: {error}");
             Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
         })?,

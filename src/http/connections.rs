@@ -159,6 +159,11 @@ impl Seat {
         self.occupant.idle_since()
     }
 
+    /// Whether the connection is another protocol's.
+    pub fn is_upgraded(&self) -> bool {
+        *self.occupant.state.lock() == Use::Upgraded
+    }
+
     /// Wakes when the request under way has ended.
     pub fn wake_when_idle(&self, waker: &Waker) {
         self.occupant.waiting.register(waker);

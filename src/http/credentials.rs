@@ -211,7 +211,7 @@ async fn own(
         }
     };
     let body = body(request).await?;
-    let wanted: Wanted = serde_json::from_slice(&body)
+    let wanted: Wanted = super::json::read(&body)
         .map_err(|error| bad(format!("the body is not {{\"user\": \"…\", \"ttl\": seconds}}: {error}")))?;
     let caps = wanted.caps(&live)?;
     let ask = Ask { caps, ..Ask::of(Some(&wanted.user), wanted.ttl) };

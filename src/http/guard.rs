@@ -2,18 +2,17 @@
 //! are said.
 
 use super::caller::{Arrival, Source, host_name};
-use super::{Live, Part, Shared, cors};
+use super::intake::Deadlines;
+use super::{Live, Part, Shared, body, cors};
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN, RETRY_AFTER,
-    TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderName, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
+    UPGRADE, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -24,13 +23,6 @@ use subtle::ConstantTimeEq;
 
 pub use super::caller::Caller;
 pub use super::cors::is_origin_allowed;
-
-/// Bytes of a body.
-pub const BODY_MAX: usize = 64 * 1024;
-/// Bytes of a body that asks for credentials.
-pub const CREDENTIALS_BODY_MAX: usize = 4 * 1024;
-/// First segments of the paths where credentials are asked for.
-const CREDENTIAL_PATHS: &[&str] = &["turn", "v1alpha", "v1"];
 
 /// Paths of the admin part that hold nothing to steal: orchestrators ask there by names of their own.
 const NAMELESS_PATHS: [&str; 2] = ["/healthz", "/readyz"];
@@ -167,7 +159,7 @@ pub struct Gate {
     /// Which part it stands before.
     pub part: Part,
     /// How long a body may take.
-    pub body_deadline: Duration,
+    pub deadlines: Deadlines,
 }
 
 /// Stands before every handler of a part.
@@ -218,7 +210,7 @@ async fn pass(
         return Ok((request, Some(answer)));
     }
     request.extensions_mut().insert(caller);
-    Ok((complete(request, gate.body_deadline).await?, None))
+    Ok((body::complete(request, gate.deadlines).await?, None))
 }
 
 /// A name that leads here without being ours may be an attacker's, who rebinds it in the DNS to
@@ -246,30 +238,6 @@ fn check_host(part: Part, live: &Live, host: &str, uri: &Uri, headers: &HeaderMa
         Part::Admin => format!("this server is not known as {name}: add it to http.allowed_hosts"),
     };
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", detail))
-}
-
-/// Waits for the whole body, within its limits.
-async fn complete(request: Request, deadline: Duration) -> Result<Request, Problem> {
-    let max = match CREDENTIAL_PATHS.contains(&cors::first_segment(request.uri().path())) {
-        true => CREDENTIALS_BODY_MAX,
-        false => BODY_MAX,
-    };
-    let too_large = || {
-        let detail = format!("the body is longer than {max} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
-    };
-    // A length that is told need not be waited for.
-    let told = request.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
-    if told.is_some_and(|len| len > max as u64) {
-        return Err(too_large());
-    }
-    let (parts, body) = request.into_parts();
-    match tokio::time::timeout(deadline, Limited::new(body, max).collect()).await {
-        Ok(Ok(body)) => Ok(Request::from_parts(parts, Body::from(body.to_bytes()))),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body is not complete")),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not come in time")),
-    }
 }
 
 /// What no route is for.

@@ -9,6 +9,8 @@ pub const REQUEST_LINE_MAX: usize = 8 * 1024;
 pub const HEADERS_MAX: usize = 16 * 1024;
 /// Header lines.
 pub const HEADER_COUNT_MAX: usize = 64;
+/// Largest length of a body that may be told: what every parser holds. The one behind keeps larger ones for itself.
+const LENGTH_MAX: u64 = i64::MAX as u64;
 /// Bytes of a whole head at most.
 pub const HEAD_MAX: usize = REQUEST_LINE_MAX + HEADERS_MAX + 4;
 
@@ -51,8 +53,10 @@ pub struct Head {
 pub enum Framing {
     /// So many bytes, then another head.
     Length(u64),
-    /// Chunks, or another protocol: the end is not ours to find, and nothing may follow it.
-    Open,
+    /// Chunks: the end is not ours to find, and nothing may follow it.
+    Chunks,
+    /// So many bytes, then perhaps another protocol; nothing else may follow.
+    Upgrade(u64),
 }
 
 /// How far a head was read.
@@ -154,7 +158,12 @@ fn framing(head: &[u8]) -> Result<Framing, Fault> {
         (0, _) if !is_old => Err(Fault::Malformed("there is no Host")),
         (2.., _) => Err(Fault::Malformed("Host is given once")),
         (_, Some(_)) if chunked => Err(Fault::Malformed("Content-Length and Transfer-Encoding exclude each other")),
-        (_, length) => Ok(if chunked || upgrade { Framing::Open } else { Framing::Length(length.unwrap_or(0)) }),
+        (_, length) => match (chunked, upgrade) {
+            (true, true) => Err(Fault::Malformed("chunks are not followed by another protocol")),
+            (true, false) => Ok(Framing::Chunks),
+            (false, true) => Ok(Framing::Upgrade(length.unwrap_or(0))),
+            (false, false) => Ok(Framing::Length(length.unwrap_or(0))),
+        },
     }
 }
 
@@ -177,7 +186,7 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
 
 fn parse_length(value: &[u8]) -> Option<u64> {
     let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
-    digits.parse().ok()
+    digits.parse().ok().filter(|len| *len <= LENGTH_MAX)
 }
 
 /// RFC 9110 §5.6.2.
@@ -218,8 +227,9 @@ mod tests {
         assert_eq!(with(""), Ok(Some(Framing::Length(0))));
         assert_eq!(with("Content-Length: 5\r\n"), Ok(Some(Framing::Length(5))));
         assert_eq!(with("content-length:\t5 \r\n"), Ok(Some(Framing::Length(5))));
-        assert_eq!(with("Transfer-Encoding: Chunked\r\n"), Ok(Some(Framing::Open)));
-        assert_eq!(with("Upgrade: websocket\r\n"), Ok(Some(Framing::Open)));
+        assert_eq!(with("Transfer-Encoding: Chunked\r\n"), Ok(Some(Framing::Chunks)));
+        assert_eq!(with("Upgrade: websocket\r\n"), Ok(Some(Framing::Upgrade(0))));
+        assert_eq!(with("Upgrade: websocket\r\nContent-Length: 5\r\n"), Ok(Some(Framing::Upgrade(5))));
         assert_eq!(scan(b"GET / HTTP/1.1\r\nHost: a\r\n"), Ok(None));
         assert_eq!(scan(b"GET / HTTP/1.0\r\n\r\n"), Ok(Some(Head { len: 18, body: Framing::Length(0) })));
     }
@@ -237,8 +247,11 @@ mod tests {
             "Content-Length: 5 5\r\n",
             "Content-Length: 5, 5\r\n",
             "Content-Length:\r\n",
+            "Content-Length: 9223372036854775808\r\n",
+            "Content-Length: 18446744073709551615\r\n",
             "Content-Length: 99999999999999999999\r\n",
             "Content-Length : 5\r\n",
+            "Transfer-Encoding: chunked\r\nUpgrade: websocket\r\n",
             "Transfer-Encoding: gzip, chunked\r\n",
             "Transfer-Encoding: identity\r\n",
             "Transfer-Encoding: \x0bchunked\r\n",

@@ -6,6 +6,7 @@
 
 use super::Shared;
 use super::connections::Seat;
+use super::frames::{Frames, TooManyFragments};
 use super::guard::{Problem, SECURITY_HEADERS};
 use super::head::{Fault, Framing, HEAD_MAX, Head, Scan};
 use std::future::Future;
@@ -31,6 +32,8 @@ pub struct Deadlines {
     pub head: Duration,
     /// A body.
     pub body: Duration,
+    /// A body of which nothing has come; what comes earns it more, up to the deadline of bodies.
+    pub body_grace: Duration,
     /// Nothing at all between two requests, or before the first.
     pub idle: Duration,
     /// The other side takes nothing that is sent.
@@ -45,6 +48,7 @@ impl Default for Deadlines {
             handshake: Duration::from_secs(5),
             head: Duration::from_secs(5),
             body: Duration::from_secs(10),
+            body_grace: Duration::from_secs(5),
             idle: Duration::from_secs(30),
             stalled: Duration::from_secs(10),
             linger: Duration::from_secs(2),
@@ -63,6 +67,8 @@ pub struct Intake<S> {
     stage: Stage,
     reading: Timer,
     writing: Timer,
+    /// Its own: the parser flushes on, and what is flushed in time ends the wait for that.
+    lingering: Timer,
     /// The refusal, and how much of it is written.
     farewell: (Vec<u8>, usize),
     closing: Closing,
@@ -76,6 +82,8 @@ enum Stage {
     Request(u64),
     /// What is not ours to understand.
     Open,
+    /// Another protocol: frames of a WebSocket, of which one too many may have come.
+    Upgrade(Frames, Option<TooManyFragments>),
     /// Nothing: the parser is told that it ended.
     Ended,
 }
@@ -100,6 +108,7 @@ impl<S> Intake<S> {
             stage: Stage::Head(Scan::default()),
             reading: Timer::default(),
             writing: Timer::default(),
+            lingering: Timer::default(),
             farewell: (Vec::new(), 0),
             closing: Closing::No,
         }
@@ -181,6 +190,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Intake<S> {
         }
     }
 
+    /// Hands on what comes after a head that asks for another protocol, up to a frame that is one too many.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        if self.unread.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
+        } else {
+            self.hand_on(out, usize::MAX);
+        }
+        let Stage::Upgrade(frames, fault @ None) = &mut self.stage else { return Poll::Ready(Ok(())) };
+        let Err(good) = frames.go_on(&out.filled()[before..]) else { return Poll::Ready(Ok(())) };
+        *fault = Some(TooManyFragments);
+        if !self.seat.is_upgraded() {
+            return Poll::Ready(Ok(()));
+        }
+        out.set_filled(before + good);
+        match good {
+            // Nothing at all would be the end of the stream.
+            0 => Poll::Ready(Err(io::Error::other(TooManyFragments))),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Since when no request is under way; otherwise the task is woken when there is none.
     fn idle_since(&self, cx: &Context<'_>) -> Option<std::time::Instant> {
         self.seat.idle_since().or_else(|| {
@@ -216,19 +247,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Intake<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            match this.stage {
+            match &mut this.stage {
                 Stage::Head(_) => match ready!(this.poll_head(cx))? {
                     Some(Head { len, body: Framing::Length(body) }) => {
                         this.stage = Stage::Request(body.saturating_add(len as u64));
                     }
-                    Some(Head { body: Framing::Open, .. }) => this.stage = Stage::Open,
+                    Some(Head { body: Framing::Chunks, .. }) => this.stage = Stage::Open,
+                    Some(Head { len, body: Framing::Upgrade(body) }) => {
+                        this.stage = Stage::Upgrade(Frames::after(body.saturating_add(len as u64)), None);
+                    }
                     None => {
                         this.stage = Stage::Ended;
                         return Poll::Ready(Ok(()));
                     }
                 },
                 Stage::Request(0) => this.stage = Stage::Head(Scan::default()),
-                Stage::Request(left) => {
+                &mut Stage::Request(left) => {
                     if this.unread.is_empty() && ready!(this.poll_fill(cx))? == 0 {
                         return Poll::Ready(Ok(()));
                     }
@@ -241,6 +275,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Intake<S> {
                     this.hand_on(out, usize::MAX);
                     return Poll::Ready(Ok(()));
                 }
+                // What was sent ahead of the answer that makes it another protocol may be in the parser already.
+                Stage::Upgrade(_, Some(fault)) if this.seat.is_upgraded() => {
+                    return Poll::Ready(Err(io::Error::other(*fault)));
+                }
+                Stage::Upgrade(..) => return this.poll_frames(cx, out),
                 Stage::Ended => return Poll::Ready(Ok(())),
             }
         }
@@ -286,7 +325,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Intake<S> {
                 Closing::Written => {
                     let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
                     ready!(this.in_time(cx, shut))?;
-                    this.writing.clear();
                     this.closing = Closing::Lingering(0);
                 }
                 Closing::Lingering(dropped) => {
@@ -298,7 +336,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Intake<S> {
                         Poll::Ready(_) => return Poll::Ready(Ok(())),
                         Poll::Pending => {
                             let deadline = Instant::now() + this.deadlines.linger;
-                            ready!(this.writing.poll(cx, deadline));
+                            ready!(this.lingering.poll(cx, deadline));
                             return Poll::Ready(Ok(()));
                         }
                     }

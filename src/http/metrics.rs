@@ -126,6 +126,10 @@ fn allocations(out: &mut Exposition, totals: &Totals<'_>) {
     for (name, help, value) in gauges {
         out.gauge(name, help, value as f64);
     }
+    let mut closed = out.counters("turnpike_connections_closed_total", "Client connections that ended, by reason.");
+    for (reason, count) in totals.closed() {
+        closed.add(&[("reason", reason.name())], count);
+    }
     let durations = totals.distribution(|stats| &stats.session_ms);
     let help = "How long allocations lived that ended, in seconds.";
     out.histogram("turnpike_session_duration_seconds", help, &durations, MS_PER_S);
@@ -165,6 +169,10 @@ fn requests(out: &mut Exposition, totals: &Totals<'_>) {
     for (method, code, count) in totals.answered() {
         requests.add(&[("method", method), ("code", &code)], count);
     }
+    let mut reached = out.counters("turnpike_limits_reached_total", "Requests refused by a limit, by limit.");
+    for (limit, count) in totals.reached() {
+        reached.add(&[("limit", limit.name())], count);
+    }
     out.counter(
         "turnpike_unverified_suppressed_total",
         "Answers to unverified sources that were not sent, to stay within their rate.",
@@ -182,6 +190,11 @@ fn plane(out: &mut Exposition, shared: &Shared) {
         "turnpike_log_lines_lost_total",
         "Lines of the log that nobody read in time or that could not be written.",
         (shared.control.log_lines_lost)(),
+    );
+    out.counter(
+        "turnpike_reloads_refused_total",
+        "Reloads that were refused: what is on disk is not what is in force.",
+        (shared.control.reloads_refused)(),
     );
     let rooms = shared.signalling.counts();
     out.gauge("turnpike_rooms", "Rooms with someone in them.", rooms.rooms as f64);

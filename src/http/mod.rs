@@ -5,6 +5,7 @@
 
 mod admin;
 mod api;
+mod body;
 mod caller;
 mod connections;
 mod cors;
@@ -12,15 +13,19 @@ mod coturn_metrics;
 mod credentials;
 mod events;
 mod exposition;
+pub mod frames;
 mod guard;
-mod head;
+pub mod head;
 mod health;
 mod intake;
+pub mod json;
 mod lockout;
 mod metrics;
 mod notices;
 mod pages;
 mod public;
+#[doc(hidden)]
+pub mod rehearsal;
 pub mod revocations;
 mod server;
 mod sessions;
@@ -93,6 +98,8 @@ pub struct Control {
     pub revocations: Arc<dyn revocations::Revocations>,
     /// Lines of the log that nobody read in time. Never waits.
     pub log_lines_lost: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Reloads that were refused. Never waits.
+    pub reloads_refused: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// A drain under way.
@@ -114,7 +121,7 @@ pub struct Reloaded {
 }
 
 /// What a reload can change.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Live {
     /// The realm, for the console.
     pub realm: String,
@@ -210,6 +217,22 @@ struct Shared {
     credentials: credentials::Desk,
     watch: sessions::Watch,
     counts: metrics::HttpCounts,
+}
+
+impl Shared {
+    /// What a plane shares that nobody has asked yet.
+    fn new(live: Arc<ArcSwap<Live>>, workers: bus::Workers, control: Control) -> Self {
+        Shared {
+            live,
+            workers,
+            control,
+            started: std::time::Instant::now(),
+            signalling: signalling::Hub::default(),
+            credentials: credentials::Desk::default(),
+            watch: sessions::Watch::default(),
+            counts: metrics::HttpCounts::default(),
+        }
+    }
 }
 
 /// The routes of one part of the plane, before its guards are put around them.

@@ -4,7 +4,7 @@ use super::caller::{self, Arrival, Source};
 use super::connections::{self, Busy, Connections, Seat};
 use super::guard::{self, Gate};
 use super::intake::{Deadlines, Intake};
-use super::{Config, Part, Shared, admin, credentials, metrics, public, sessions, signalling, unix};
+use super::{Config, Part, Shared, admin, public, sessions, unix};
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header::CONNECTION;
@@ -36,6 +36,8 @@ const THREADS_GRACE: Duration = Duration::from_millis(500);
 /// First and longest pause after a failed accept.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// How long whoever asks the admin part may take nothing of an answer: it is in the same building.
+const ADMIN_STALLED_MAX: Duration = Duration::from_secs(5);
 /// How often it is said that connections can not be accepted.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
@@ -115,16 +117,7 @@ fn spawn_with(config: Config, limits: Limits) -> io::Result<Plane> {
         .collect::<io::Result<Vec<_>>>()?;
     let admin_socket = config.admin_socket.map(listen_unix).transpose()?;
     drop(entered);
-    let shared = Arc::new(Shared {
-        live: config.live,
-        workers: config.workers,
-        control: config.control,
-        started: Instant::now(),
-        signalling: signalling::Hub::default(),
-        credentials: credentials::Desk::default(),
-        watch: sessions::Watch::default(),
-        counts: metrics::HttpCounts::default(),
-    });
+    let shared = Arc::new(Shared::new(config.live, config.workers, config.control));
     let (stop, stopped) = watch::channel(false);
     let thread = std::thread::Builder::new().name("http".into()).spawn(move || {
         runtime.block_on(serve(shared, limits, doors, admin_socket, stopped));
@@ -153,17 +146,25 @@ fn listen_unix(path: PathBuf) -> io::Result<(UnixListener, unix::Owned)> {
 }
 
 /// One part, as its listeners serve it.
-struct Site {
+pub(super) struct Site {
     router: Router,
     shared: Arc<Shared>,
-    connections: Arc<Connections>,
+    pub(super) connections: Arc<Connections>,
     limits: Limits,
     stopped: watch::Receiver<bool>,
 }
 
 impl Site {
-    fn new(part: Part, shared: Arc<Shared>, limits: Limits, stopped: watch::Receiver<bool>) -> Arc<Self> {
-        let gate = Gate { shared: shared.clone(), part, body_deadline: limits.deadlines.body };
+    pub(super) fn new(
+        part: Part,
+        shared: Arc<Shared>,
+        mut limits: Limits,
+        stopped: watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        if part == Part::Admin {
+            limits.deadlines.stalled = limits.deadlines.stalled.min(ADMIN_STALLED_MAX);
+        }
+        let gate = Gate { shared: shared.clone(), part, deadlines: limits.deadlines };
         let router = match part {
             Part::Public => public::routes(),
             Part::Admin => admin::routes(),
@@ -297,7 +298,7 @@ async fn connection(site: Arc<Site>, stream: TcpStream, tls: Option<TlsAcceptor>
 }
 
 /// Answers the requests of one connection.
-async fn requests<S>(site: Arc<Site>, stream: S, arrival: Arrival, seat: Seat)
+pub(super) async fn requests<S>(site: Arc<Site>, stream: S, arrival: Arrival, seat: Seat)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -200,7 +200,7 @@ async fn analytics(
 ) -> Result<Response, Problem> {
     must_have_rooms(&shared)?;
     let body = body.map_err(|rejection| body_problem(&rejection))?;
-    let report: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let report: Value = super::json::read(&body).unwrap_or_default();
     let event = &report["event"];
     let is_type = event["event_type"].is_number() || event["event_type"].is_string();
     let is_time = |time: &Value| time.is_number();

@@ -1,8 +1,8 @@
 //! The workers' counters summed up: what metrics and status are made of.
 
-use crate::stats::{CODES, Direction, Histogram, WorkerStats};
+use crate::stats::{CODES, CloseReason, Direction, Histogram, WorkerStats};
 use crate::turn::request::METHODS;
-use crate::turn::{DropReason, EndReason, Transport};
+use crate::turn::{DropReason, EndReason, Limit, Transport};
 use crate::wire::attribute::Family;
 use std::sync::Arc;
 
@@ -56,9 +56,19 @@ impl Totals<'_> {
         each.fold((0, 0), |sum, (opened, now)| (sum.0 + opened, sum.1 + now))
     }
 
+    /// Each reason why connections end, and how often it was met.
+    pub fn closed(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
+        CloseReason::ALL.iter().map(|&reason| (reason, self.sum(|stats| stats.closed_connections.total(reason))))
+    }
+
     /// Each reason to drop, and how often it was met.
     pub fn dropped(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.iter().map(|&reason| (reason, self.sum(|stats| stats.dropped_total(reason))))
+    }
+
+    /// Each limit that refuses requests, and how often it did.
+    pub fn reached(&self) -> impl Iterator<Item = (Limit, u64)> + '_ {
+        Limit::ALL.iter().map(|&limit| (limit, self.sum(|stats| stats.reached_total(limit))))
     }
 
     /// Each reason to end, and how many allocations ended for it.
@@ -122,6 +132,8 @@ mod tests {
             stats.answered(Answer::new(Method::BINDING, 0));
             stats.answered(Answer::new(Method::ALLOCATE, 401));
             stats.answered(Answer::new(Method::ALLOCATE, 599));
+            stats.answered(Answer { rule: Some(Limit::Ports.rule()), ..Answer::new(Method::ALLOCATE, 508) });
+            stats.answered(Answer { rule: Some("draining"), ..Answer::new(Method::ALLOCATE, 508) });
             stats.batches.observe(3);
         }
         workers[1].closed(Transport::Tcp, Family::V6);
@@ -132,8 +144,10 @@ mod tests {
         assert_eq!(totals.dropped().filter(|(_, n)| *n > 0).collect::<Vec<_>>(), [(DropReason::NoChannel, 2)]);
         assert_eq!(totals.ended().filter(|(_, n)| *n > 0).collect::<Vec<_>>(), [(EndReason::Closed, 2)]);
         let answered: Vec<_> = totals.answered().filter(|(_, _, count)| *count > 0).collect();
-        let expected = [("binding", "success"), ("allocate", "401"), ("allocate", "other")];
-        assert_eq!(answered, expected.map(|(method, code)| (method, code.to_owned(), 2)));
+        let expected =
+            [("binding", "success", 2), ("allocate", "401", 2), ("allocate", "508", 4), ("allocate", "other", 2)];
+        assert_eq!(answered, expected.map(|(method, code, count)| (method, code.to_owned(), count)));
+        assert_eq!(totals.reached().filter(|(_, n)| *n > 0).collect::<Vec<_>>(), [(Limit::Ports, 2)]);
         let batches = totals.distribution(|stats| &stats.batches);
         assert_eq!((batches.sum, batches.counts.iter().sum::<u64>(), batches.counts[2]), (6, 2, 2));
     }

@@ -18,7 +18,7 @@ use turnpike::http::{self, Network};
 const TOKEN: &str = "a-token-of-more-than-128-bits";
 
 /// Every route of the API.
-const ROUTES: [(&str, &str); 17] = [
+pub const ROUTES: [(&str, &str); 17] = [
     ("GET", "/api/v1/status"),
     ("GET", "/api/v1/sessions"),
     ("DELETE", "/api/v1/sessions"),
@@ -50,7 +50,7 @@ fn expected(method: &str, route: &str) -> u16 {
 }
 
 /// A request for a route.
-fn target(method: &str, route: &str) -> String {
+pub fn target(method: &str, route: &str) -> String {
     let query = if (method, route) == ("DELETE", "/api/v1/sessions") { "?user=nobody" } else { "" };
     route.replace("{id}", "0-0-0") + query
 }

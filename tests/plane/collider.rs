@@ -3,7 +3,7 @@
 #[path = "collider_client.rs"]
 pub mod client;
 #[path = "collider_limits.rs"]
-mod limits;
+pub mod limits;
 
 use super::fixture::{Answer, Fixture, request, wait_until};
 use client::{Talker, UNEXPECTED};
@@ -164,9 +164,10 @@ fn what_is_not_a_handshake_is_told_so() {
     let upgrade =
         [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")];
     let old = [upgrade.as_slice(), &[("Sec-WebSocket-Version", "8")]].concat();
-    for headers in [&[][..], &old] {
+    for (headers, status, version) in [(&[][..], 400, None), (&old, 426, Some("13"))] {
         let answer = request(fixture.public, "GET", "/ws", headers, "");
-        assert_eq!((answer.status, answer.text()), (400, "not websocket protocol\n"), "{headers:?}");
+        assert_eq!((answer.status, answer.text()), (status, "not websocket protocol\n"), "{headers:?}");
+        assert_eq!(answer.header("sec-websocket-version"), version);
     }
     assert_eq!(request(fixture.public, "POST", "/ws", &[], "").status, 400);
 }

@@ -17,7 +17,7 @@ fn of_len(len: usize) -> String {
 }
 
 /// A masked frame of a client, with a mask of zeros.
-fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first_byte];
     match payload.len() {
         len @ 0..126 => bytes.push(0x80 | len as u8),

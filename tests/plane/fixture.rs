@@ -273,6 +273,7 @@ fn control(draining: Arc<Mutex<Option<Drain>>>, reloads: Arc<AtomicU32>, revoked
         draining: Arc::new(move || *reader.lock()),
         revocations: revoked,
         log_lines_lost: Arc::new(|| 0),
+        reloads_refused: Arc::new(|| 0),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Deadlines are shortened, because nobody waits half a minute for a test; the real ones are pinned.
 
 #[path = "limits/framing.rs"]
-mod framing;
+pub mod framing;
 #[path = "limits/names.rs"]
 mod names;
 
@@ -21,7 +21,7 @@ const SHORT: Duration = Duration::from_millis(300);
 const IDLE: Duration = Duration::from_millis(1500);
 
 /// A path that nothing is at. The guard reads the whole request before it says so.
-const NOWHERE: &str = "/nothing/is/here";
+pub const NOWHERE: &str = "/nothing/is/here";
 
 fn spawn_with(spawn: impl FnOnce(Config) -> io::Result<Plane>) -> Fixture {
     Fixture::spawn(Wish::default(), |_| (), spawn)
@@ -48,6 +48,7 @@ fn the_limits_are_these() {
             let seconds = Duration::from_secs;
             assert_eq!(limits.deadlines.head, seconds(5));
             assert_eq!(limits.deadlines.body, seconds(10));
+            assert_eq!(limits.deadlines.body_grace, seconds(5));
             assert_eq!(limits.deadlines.idle, seconds(30));
             assert_eq!(limits.deadlines.handshake, seconds(5));
             assert_eq!(limits.deadlines.stalled, seconds(10));
@@ -147,6 +148,48 @@ fn a_body_has_one_deadline_however_many_bytes_come() {
     let (took, answer) = drip(&wire, "a");
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
     assert!(took < PATIENCE / 2, "{took:?}");
+}
+
+/// A plane that waits for ever for a body that is quick enough.
+fn spawn_with_short_grace(config: Config) -> io::Result<Plane> {
+    Plane::spawn_limited(config, |limits| {
+        (limits.deadlines.body_grace, limits.deadlines.body) = (SHORT, Duration::from_secs(3600));
+    })
+}
+
+#[test]
+fn a_body_comes_with_a_kibibyte_a_second_once_its_grace_is_over() {
+    let fixture = spawn_with(spawn_with_short_grace);
+    let begin = |len: usize| {
+        let mut wire = TcpStream::connect(fixture.public).expect("the plane accepts");
+        let head = format!("POST {NOWHERE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n");
+        io::Write::write_all(&mut wire, head.as_bytes()).expect("the plane reads");
+        wire
+    };
+    let (took, answer) = drip(&begin(60_000), "a");
+    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
+    assert!(took >= SHORT, "{took:?}");
+    // The same bytes are in time when enough came before them.
+    let mut wire = begin(40_000);
+    io::Write::write_all(&mut wire, &[b'a'; 39_990]).expect("the plane reads");
+    let start = Instant::now();
+    let (took, answer) = drip(&wire, "a");
+    assert!(answer.starts_with(b"HTTP/1.1 404 "), "{} after {took:?}", answer.escape_ascii());
+    assert!(took <= start.elapsed());
+}
+
+#[test]
+fn whoever_is_told_to_go_on_and_does_not_is_closed() {
+    let fixture = spawn_with(spawn_with_short_grace);
+    for addr in [fixture.public, fixture.admin] {
+        let mut wire = Wire::connect(addr);
+        let head = format!("POST {NOWHERE} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n");
+        wire.send(format!("{head}Content-Length: 10\r\n\r\n"));
+        assert_eq!((wire.line(), wire.line()), ("HTTP/1.1 100 Continue".into(), String::new()));
+        let answer = wire.answer(false);
+        assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
+        assert_eq!(wire.try_answer(false), None);
+    }
 }
 
 #[test]

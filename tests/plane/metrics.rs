@@ -11,7 +11,7 @@ use turnpike::http::Certificate;
 use turnpike::turn::DropReason;
 
 /// Every family there is from the start, and its type.
-const FAMILIES: [(&str, &str); 34] = [
+const FAMILIES: [(&str, &str); 37] = [
     ("process_cpu_seconds_total", "counter"),
     ("process_max_fds", "gauge"),
     ("process_open_fds", "gauge"),
@@ -26,15 +26,18 @@ const FAMILIES: [(&str, &str); 34] = [
     ("turnpike_build_info", "gauge"),
     ("turnpike_channels", "gauge"),
     ("turnpike_connections", "gauge"),
+    ("turnpike_connections_closed_total", "counter"),
     ("turnpike_draining", "gauge"),
     ("turnpike_dropped_packets_total", "counter"),
     ("turnpike_http_requests_total", "counter"),
+    ("turnpike_limits_reached_total", "counter"),
     ("turnpike_log_lines_lost_total", "counter"),
     ("turnpike_notices_lost_total", "counter"),
     ("turnpike_permissions", "gauge"),
     ("turnpike_ports_free", "gauge"),
     ("turnpike_relay_bytes_total", "counter"),
     ("turnpike_relay_packets_total", "counter"),
+    ("turnpike_reloads_refused_total", "counter"),
     ("turnpike_requests_total", "counter"),
     ("turnpike_room_clients", "gauge"),
     ("turnpike_rooms", "gauge"),

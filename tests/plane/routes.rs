@@ -34,7 +34,7 @@ const GUARDED: [Guarded; 4] = [
 ];
 
 /// Routes of the public part that anyone may use, as AppRTC and Collider have it.
-const ANONYMOUS: &[&str] = &[
+pub const ANONYMOUS: &[&str] = &[
     "/",
     "/r/{room}",
     "/assets/{name}",
@@ -55,6 +55,9 @@ const ANONYMOUS: &[&str] = &[
 
 /// The token of the admin part.
 const ADMIN_TOKEN: &str = "a-token-of-more-than-128-bits";
+
+/// Bytes of a token that is longer than any.
+const LONG: usize = (8 << 10) + 1;
 
 /// A source that no other request of the test has: a lock on one is not one on the next.
 struct Sources(u16);
@@ -116,6 +119,11 @@ fn those_who_may_not_are_refused_everywhere() {
             refused("another scheme", "", &[("Authorization", &format!("Basic {API_KEY}"))]);
             refused("no scheme", "", &[("Authorization", API_KEY)]);
             refused("an empty token", "", &[("Authorization", "Bearer ")]);
+            refused("8 KiB and a byte", "", &[("Authorization", &format!("Bearer {}", "a".repeat(LONG)))]);
+            refused("a token of the admin part", "", &[("Authorization", &format!("Bearer {ADMIN_TOKEN}"))]);
+            for name in ["token", "access_token", "api_key", "authorization"] {
+                refused("a key under another name", &format!("?{name}={API_KEY}"), &[]);
+            }
             for (why, token) in wrong_tokens() {
                 refused(why, &format!("?key={token}"), &[]);
                 refused(why, "", &[("Authorization", &format!("Bearer {token}"))]);
@@ -130,6 +138,7 @@ fn those_who_may_not_are_refused_everywhere() {
                 refused("a room's token", "", &[("Authorization", &format!("Bearer {token}"))]);
                 refused("a key in the address", &format!("?key={API_KEY}"), &[]);
             }
+            assert_eq!(ask(&format!("?key={}", "a".repeat(LONG)), &[]).status, 414, "{method} {}", guarded.route);
             let bearer = format!("Bearer {API_KEY}");
             assert_eq!(ask("", &[("Authorization", &bearer)]).status, 200, "{method} {}", guarded.route);
         }
@@ -190,11 +199,21 @@ fn every_route_of_the_admin_api_asks_for_the_token() {
     routes.extend(["/metrics", "/api/v1/openapi.json"].map(|path| ("GET".into(), path.into())));
     let mut sources = Sources(0);
     for (method, path) in routes {
-        for token in ["", "wrong", API_KEY, &ADMIN_TOKEN[1..], &room_token("", now_s() + 60, &TOKEN_KEY)] {
-            let bearer = format!("Bearer {token}");
-            let headers: &[(&str, &str)] = if token.is_empty() { &[] } else { &[("Authorization", &bearer)] };
-            let answer = Wire::connect_from(sources.next(), fixture.admin).ask(&method, &path, headers, "");
-            assert_eq!((answer.status, &*answer.code()), (401, "unauthorized"), "{method} {path} with {token:?}");
+        let mut refused = |target: &str, headers: &[(&str, &str)]| {
+            let answer = Wire::connect_from(sources.next(), fixture.admin).ask(&method, target, headers, "");
+            assert_eq!((answer.status, &*answer.code()), (401, "unauthorized"), "{method} {target} with {headers:?}");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+        };
+        refused(&path, &[]);
+        let room = room_token("", now_s() + 60, &TOKEN_KEY);
+        for token in ["", "wrong", API_KEY, &ADMIN_TOKEN[1..], &room, &"a".repeat(LONG), &format!("{ADMIN_TOKEN}, x")] {
+            refused(&path, &[("Authorization", &format!("Bearer {token}"))]);
+        }
+        for query in ["token", "key", "access_token", "authorization"] {
+            refused(&format!("{path}?user=nobody&{query}={ADMIN_TOKEN}"), &[]);
+        }
+        for name in ["X-Api-Key", "Cookie", "Proxy-Authorization", "Sec-WebSocket-Protocol"] {
+            refused(&path, &[(name, &bearer), ("X-Forwarded-For", "127.0.0.1")]);
         }
         let answer =
             Wire::connect_from(sources.next(), fixture.admin).ask("PUT", &path, &[("Authorization", &bearer)], "");

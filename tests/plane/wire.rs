@@ -107,6 +107,17 @@ impl Wire {
         Wire::over(socket.into(), addr)
     }
 
+    /// By TCP, to one who keeps little for it: what it is sent and does not read soon waits at the sender.
+    pub fn connect_narrow(addr: SocketAddr) -> Wire {
+        let domain = socket2::Domain::for_address(addr);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("there is a socket");
+        socket.set_recv_buffer_size(4096).expect("TCP takes its options");
+        // What the kernel keeps at the sender's side goes by this.
+        socket.set_tcp_mss(536).expect("TCP takes its options");
+        socket.connect(&addr.into()).expect("the plane accepts");
+        Wire::over(socket.into(), addr)
+    }
+
     fn over(stream: TcpStream, addr: SocketAddr) -> Wire {
         stream.set_nodelay(true).expect("TCP takes its options");
         stream.set_read_timeout(Some(PATIENCE)).expect("TCP takes its options");
@@ -224,7 +235,8 @@ impl Wire {
         }
     }
 
-    fn take(&mut self, len: usize) -> Vec<u8> {
+    /// The next bytes, whatever they are; so many must come.
+    pub fn take(&mut self, len: usize) -> Vec<u8> {
         self.fill_until(|bytes| (bytes.len() >= len).then_some(len)).expect("the body is complete");
         self.unread.drain(..len).collect()
     }

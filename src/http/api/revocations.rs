@@ -71,7 +71,7 @@ pub async fn revoke(
     State(shared): State<Arc<Shared>>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<RevokedShape>), Problem> {
-    let asked: RevokeShape = serde_json::from_slice(&body).map_err(|error| {
+    let asked: RevokeShape = crate::http::json::read(&body).map_err(|error| {
         let detail = format!("the body is not {{\"id\": \"…\"}}: {error}");
         Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     })?;

@@ -1,7 +1,8 @@
 //! One WebSocket: its handshake, its limits, and Collider's words on it.
 
-use super::super::Shared;
+use super::super::frames::TooManyFragments;
 use super::super::guard::{self, Caller, Problem};
+use super::super::{Shared, json as strict};
 use super::hub::{self, Line, Place};
 use super::must_have_rooms;
 use crate::rooms::{ClientId, Limits, Refusal, RoomId};
@@ -9,11 +10,13 @@ use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
 use serde_json::json;
+use std::error::Error as _;
+use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,6 +41,8 @@ const PROBE: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_secs(2);
 /// Frames read from a client after the last word was said to it.
 const LINGER_FRAMES_MAX: usize = 1024;
+/// What Collider says to those who do not open a WebSocket.
+const NOT_WEBSOCKET: &str = "not websocket protocol\n";
 /// A page was closed or left: it will not be back.
 const GOING_AWAY: u16 = close_code::AWAY;
 /// Try again later: it does not read what it is sent.
@@ -61,8 +66,14 @@ pub async fn upgrade(
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let patience = Patience::of(&must_have_rooms(&shared)?);
-    let Ok(socket) = socket else {
-        return Ok((StatusCode::BAD_REQUEST, "not websocket protocol\n").into_response());
+    let socket = match socket {
+        Ok(socket) => socket,
+        // RFC 6455 §4.4: whoever speaks another version is told which one is spoken here.
+        Err(WebSocketUpgradeRejection::InvalidWebSocketVersionHeader(_)) => {
+            let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
+            return Ok((StatusCode::UPGRADE_REQUIRED, version, NOT_WEBSOCKET).into_response());
+        }
+        Err(_) => return Ok((StatusCode::BAD_REQUEST, NOT_WEBSOCKET).into_response()),
     };
     if !guard::is_origin_allowed(&shared.live.load(), &caller, &headers) {
         let detail = "pages of this origin may not open sockets here; http.cors_origins lists those that may";
@@ -241,7 +252,7 @@ impl Conversation {
         }
         // An array would be read as a struct's fields in their order.
         let is_object = bytes.trim_ascii_start().starts_with(b"{");
-        let asked = match serde_json::from_slice::<Asked>(bytes) {
+        let asked = match strict::read::<Asked>(bytes) {
             Ok(asked) if is_object => asked,
             Ok(_) => return self.refuse("websocket.JSON.Receive error: no object", Some(close_code::NORMAL)),
             Err(error) => {
@@ -331,8 +342,13 @@ impl Conversation {
 }
 
 /// The code for a frame that cannot be read; `None`: the connection itself broke. The library's
-/// error type is not ours to match, its words are.
+/// error type is not ours to match, its words are; what the intake refused is.
 fn broken(error: &axum::Error) -> Option<u16> {
+    let mut sources = std::iter::successors(error.source(), |&error| error.source());
+    let is_fragmented = |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<TooManyFragments>());
+    if sources.any(|error| error.downcast_ref().is_some_and(is_fragmented)) {
+        return Some(close_code::SIZE);
+    }
     let text = error.to_string();
     if text.starts_with("Space limit exceeded") {
         Some(close_code::SIZE)

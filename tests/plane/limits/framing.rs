@@ -97,7 +97,7 @@ fn what_never_reached_a_route_is_counted_too() {
 }
 
 /// Numbers that look random and are the same each time.
-fn draw(seed: &mut u64) -> usize {
+pub fn draw(seed: &mut u64) -> usize {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;
