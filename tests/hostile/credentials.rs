@@ -1,23 +1,22 @@
 //! IN-028 to IN-048: names, nonces, signatures.
 
 use crate::wire_client::*;
-use crate::{Case, Expect, Scene};
-use turnpike::turn::nonce;
-use turnpike::turn::{DropReason, Now, Transport};
+use crate::{Case, Cast, Expect, Scene};
+use turnpike::turn::{DropReason, Transport};
 use turnpike::wire::attribute::{self, PasswordAlgorithm};
 use turnpike::wire::integrity::MacKind;
 use turnpike::wire::stun::Method;
 
 const SHA256: Scheme = Scheme::Rfc8489(PasswordAlgorithm::Sha256);
 
-pub fn cases(scene: &Scene) -> Vec<Case> {
+pub fn cases(scene: &Cast) -> Vec<Case> {
     let mut all = signatures(scene);
     all.extend(nonces(scene));
     all.extend(names(scene));
     all
 }
 
-fn signatures(scene: &Scene) -> Vec<Case> {
+fn signatures(scene: &Cast) -> Vec<Case> {
     let (fresh, from) = (&scene.fresh, scene.fresh.sender);
     let sha = Client { scheme: SHA256, ..fresh.clone() };
     let case = |number, what: &str, bytes, code| Case::new(number, what, from, bytes, Expect::Code(code));
@@ -60,7 +59,7 @@ fn signatures(scene: &Scene) -> Vec<Case> {
     all
 }
 
-fn nonces(scene: &Scene) -> Vec<Case> {
+fn nonces(scene: &Cast) -> Vec<Case> {
     let (fresh, from) = (&scene.fresh, scene.fresh.sender);
     let sha = Client { scheme: SHA256, ..fresh.clone() };
     let case = |number, what: &str, bytes, code| Case::new(number, what, from, bytes, Expect::Code(code));
@@ -70,13 +69,12 @@ fn nonces(scene: &Scene) -> Vec<Case> {
         case(19, "an empty realm", Client { realm: vec![], ..fresh.clone() }.sign(allocate()), 401),
         case(19, "an empty nonce", with_nonce(b""), 438),
     ];
-    let elsewhere = Client { sender: udp("192.0.2.1:4010"), ..fresh.clone() };
+    let elsewhere = Client { sender: scene.elsewhere, ..fresh.clone() };
     let borrowed = elsewhere.sign(allocate());
     all.push(Case::new(33, "another port's nonce", elsewhere.sender, borrowed, Expect::Code(438)));
-    let tuple = &from.tuple;
-    let future = Now { mono_ms: START.mono_ms + 5_000, ..START };
-    let forged = nonce::mint(&scene.world.config.nonce, future, tuple);
-    all.push(case(35, "a nonce of the future", with_nonce(forged.as_bytes()), 438));
+    if let Some(forged) = &scene.forged_nonce {
+        all.push(case(35, "a nonce of the future", with_nonce(forged), 438));
+    }
     for (len, code) in [(1, 438), (127, 438), (128, 438), (763, 438), (764, 400)] {
         let long: Vec<u8> = fresh.nonce.iter().copied().cycle().take(len).collect();
         all.push(case(36, &format!("a nonce of {len} bytes"), with_nonce(&long), code));
@@ -103,7 +101,7 @@ fn nonces(scene: &Scene) -> Vec<Case> {
     all
 }
 
-fn names(scene: &Scene) -> Vec<Case> {
+fn names(scene: &Cast) -> Vec<Case> {
     let (fresh, from) = (&scene.fresh, scene.fresh.sender);
     let case = |number, what: &str, bytes, code| Case::new(number, what, from, bytes, Expect::Code(code));
     let mut all = Vec::new();
@@ -123,34 +121,37 @@ fn names(scene: &Scene) -> Vec<Case> {
     }
     let abroad = Client { realm: b"turn.example.net".to_vec(), ..fresh.clone() };
     all.push(case(44, "another server's realm", abroad.sign(allocate()), 401));
+    let (now, good) = (scene.unix_s, scene.unix_s + 56_000);
     for name in [
-        "1893399999:a",
-        "1893400000:a",
-        "+1893456000:a",
-        " 1893456000:a",
-        "1893456000 :a",
-        "0x70dbd880:a",
-        "18934560001893456000:a",
-        "-1:a",
-        ":a",
-        "a",
-        ":",
-        "1893456000;a",
-        "1893456000+:a",
-        "1893456000+a0:a",
-        "1893456000+a4294967296:a",
-        "1893456000+b99999999999999999999:a",
-        "1893456000+b1+a1:a",
-        "1893456000+a1+a1:a",
-        "1893456000+x1:a",
-        "1893456000+a1:1893456000+b1",
-        "+a1:1893456000+",
+        format!("{}:a", now - 1),
+        format!("{now}:a"),
+        format!("+{good}:a"),
+        format!(" {good}:a"),
+        format!("{good} :a"),
+        format!("{good:#x}:a"),
+        format!("{good}{good}:a"),
+        "-1:a".into(),
+        ":a".into(),
+        "a".into(),
+        ":".into(),
+        format!("{good};a"),
+        format!("{good}+:a"),
+        format!("{good}+a0:a"),
+        format!("{good}+a4294967296:a"),
+        format!("{good}+b99999999999999999999:a"),
+        format!("{good}+b1+a1:a"),
+        format!("{good}+a1+a1:a"),
+        format!("{good}+x1:a"),
+        format!("{good}+a1:{good}+b1"),
+        format!("+a1:{good}+"),
     ] {
-        let limited = Client { name: name.into(), password: rest_password(name).into(), ..fresh.clone() };
+        let limited = Client { name: name.clone().into(), password: rest_password(&name).into(), ..fresh.clone() };
         all.push(case(45, &format!("the time-limited name {name:?}"), limited.sign(allocate()), 401));
     }
-    for name in ["1893486401:a", "1993456000:a", "9999999999:a"] {
-        let limited = Client { name: name.into(), password: rest_password(name).into(), ..fresh.clone() };
+    // The longest that is accepted is a day.
+    for end_s in [now + 86_401 + scene.lasting_s, now + 100_000_000, 9_999_999_999] {
+        let name = format!("{end_s}:a");
+        let limited = Client { name: name.clone().into(), password: rest_password(&name).into(), ..fresh.clone() };
         all.push(case(46, &format!("a credential until {name}"), limited.sign(allocate()), 401));
     }
     all

@@ -1,7 +1,8 @@
 //! IN-001 to IN-027: headers, lengths, attributes.
 
+use crate::OnStream::*;
 use crate::wire_client::*;
-use crate::{Case, Expect, Scene};
+use crate::{Case, Cast, Expect, Scene};
 use turnpike::turn::DropReason::{self, *};
 use turnpike::turn::Verdict;
 use turnpike::wire::attribute;
@@ -27,41 +28,52 @@ fn with_fingerprint(draft: &Draft) -> Vec<u8> {
     bytes
 }
 
-pub fn cases(scene: &Scene) -> Vec<Case> {
+pub fn cases(scene: &Cast) -> Vec<Case> {
     let mut all = headers(scene);
     all.extend(messages(scene));
     all.extend(attributes(scene));
     all
 }
 
-fn headers(scene: &Scene) -> Vec<Case> {
+fn headers(scene: &Cast) -> Vec<Case> {
     let stranger = scene.stranger;
-    let silent = |number, what, bytes, reason| Case::new(number, what, stranger, bytes, Expect::Silence(reason));
+    let silent = |number, what: &str, bytes, reason| Case::new(number, what, stranger, bytes, Expect::Silence(reason));
     let whole = binding().encode();
     let followed = |by: &[u8]| [&whole[..], by].concat();
-    vec![
-        silent(1, "nothing at all", vec![], Malformed),
-        silent(2, "one byte", whole[..1].to_vec(), Malformed),
-        silent(2, "three bytes", whole[..3].to_vec(), Malformed),
-        silent(2, "nineteen bytes", whole[..19].to_vec(), Malformed),
-        silent(3, "no cookie", edited(&[(4, 0), (5, 0), (6, 0), (7, 0)]), Malformed),
-        silent(4, "first bits 01: a channel nobody has", edited(&[(0, 0x40)]), NoAllocation),
-        silent(4, "first bits 01, no channel", edited(&[(0, 0x50)]), Malformed),
-        silent(4, "first bits 10", edited(&[(0, 0x80)]), Malformed),
-        silent(4, "first bits 11", edited(&[(0, 0xC0)]), Malformed),
-        silent(5, "a length of 3", [edited(&[(3, 3)]), vec![0; 3]].concat(), Malformed),
-        silent(6, "a length beyond the datagram", edited(&[(3, 4)]), Malformed),
-        silent(6, "a length short of the datagram", followed(&[0x80, 0x22, 0, 0]), Malformed),
-        silent(6, "a length of 0xFFFC in 20 bytes", edited(&[(2, 0xFF), (3, 0xFC)]), Malformed),
-        silent(7, "one byte too many", followed(&[0]), Malformed),
-        silent(7, "three bytes too many", followed(&[0; 3]), Malformed),
+    let mut all = vec![
+        silent(1, "nothing at all", vec![], Malformed).but(Never),
+        silent(3, "no cookie", edited(&[(4, 0), (5, 0), (6, 0), (7, 0)]), Malformed).but(Closed(&[Malformed])),
+        silent(4, "first bits 01: a channel nobody has", edited(&[(0, 0x40)]), NoAllocation)
+            .but(Closed(&[NoAllocation, Malformed])),
+        silent(4, "first bits 01, no channel", edited(&[(0, 0x50)]), Malformed).but(Closed(&[Malformed])),
+        silent(4, "first bits 10", edited(&[(0, 0x80)]), Malformed).but(Closed(&[Malformed])),
+        silent(4, "first bits 11", edited(&[(0, 0xC0)]), Malformed).but(Closed(&[Malformed])),
+        silent(5, "a length of 3", [edited(&[(3, 3)]), vec![0; 3]].concat(), Malformed).but(Closed(&[Malformed])),
+        silent(6, "a length beyond the datagram", edited(&[(3, 4)]), Malformed).but(Waits),
+        silent(6, "a length short of the datagram", followed(&[0x80, 0x22, 0, 0]), Malformed).but(AnsweredThenClosed),
+        silent(6, "a length of 0xFFFC in 20 bytes", edited(&[(2, 0xFF), (3, 0xFC)]), Malformed).but(Waits),
+        silent(7, "one byte too many", followed(&[0]), Malformed).but(AnsweredThenWaits),
+        silent(7, "three bytes too many", followed(&[0; 3]), Malformed).but(AnsweredThenWaits),
         Case::new(8, "a transaction of zeros", stranger, binding().under([0; 12]).encode(), Expect::Code(0)),
-        Case::new(10, "from port 0", udp("192.0.2.66:0"), whole.clone(), Expect::Silence(Source)),
-        Case::new(10, "an Allocate from port 0", udp("192.0.2.66:0"), allocate().encode(), Expect::Silence(Source)),
-    ]
+    ];
+    for len in 1..whole.len() {
+        all.push(silent(2, &format!("the first {len} bytes of a header"), whole[..len].to_vec(), Malformed).but(Waits));
+    }
+    // Bytes that a parser may take for more than there is, as many as a header and a little has.
+    let attributes = binding().with(0x8022, &b"sixteen bytes!!!"[..]).encode();
+    for len in 21..attributes.len() {
+        let part = attributes[..len].to_vec();
+        all.push(silent(2, &format!("the first {len} bytes of a message"), part, Malformed).but(Waits));
+    }
+    if let Some(source) = scene.port_zero {
+        let silence = Expect::Silence(Source);
+        all.push(Case::new(10, "from port 0", source, whole.clone(), silence));
+        all.push(Case::new(10, "an Allocate from port 0", source, allocate().encode(), silence));
+    }
+    all
 }
 
-fn messages(scene: &Scene) -> Vec<Case> {
+fn messages(scene: &Cast) -> Vec<Case> {
     let unasked = [
         (11, "a success", Draft::new(Class::Success, Method::BINDING)),
         (11, "an error", Draft::new(Class::Error, Method::ALLOCATE).with(attribute::ERROR_CODE, [0, 0, 4, 1])),
@@ -86,7 +98,7 @@ fn messages(scene: &Scene) -> Vec<Case> {
     all
 }
 
-fn attributes(scene: &Scene) -> Vec<Case> {
+fn attributes(scene: &Cast) -> Vec<Case> {
     let (stranger, alice) = (scene.stranger, &scene.alice);
     let case = |number, what, bytes, expect| Case::new(number, what, stranger, bytes, expect);
     let silence = |reason: DropReason| Expect::Silence(reason);
@@ -104,9 +116,11 @@ fn attributes(scene: &Scene) -> Vec<Case> {
     wrong[27] ^= 1;
     let fingerprint = |len: usize| binding().with(attribute::FINGERPRINT, &vec![7; len][..]).encode();
     let mut all = vec![
-        case(15, "a header that counts itself, as RFC 8489 B.1 prints it", counts_itself, silence(Malformed)),
+        case(15, "a header that counts itself, as RFC 8489 B.1 prints it", counts_itself, silence(Malformed))
+            .but(Waits),
         case(16, "an attribute beyond the end", claiming(5), silence(Malformed)),
-        case(16, "half an attribute header", [edited(&[(3, 2)]), vec![0; 2]].concat(), silence(Malformed)),
+        case(16, "half an attribute header", [edited(&[(3, 2)]), vec![0; 2]].concat(), silence(Malformed))
+            .but(Closed(&[Malformed])),
         case(17, "an attribute of 0xFFFF bytes", claiming(0xFFFF), silence(Malformed)),
         case(18, "padding that is not zero", padded.encode(), Expect::Code(0)),
         case(20, "an unknown required attribute", binding().with(0x7FFF, []).encode(), Expect::Code(420)),
