@@ -5,6 +5,8 @@
 
 #[path = "relay/conductor.rs"]
 mod conductor;
+#[path = "relay/daemon.rs"]
+mod daemon;
 #[path = "relay/generator.rs"]
 mod generator;
 #[path = "relay/machine.rs"]

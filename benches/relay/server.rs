@@ -1,13 +1,12 @@
 //! The servers under test: started on their cores with fresh state, and ended again.
 
+use crate::daemon::{Daemon, RELAY_PORT_FIRST, free_port};
 use crate::scenario::{Scenario, Transport};
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-use turnpike::wire::stun::{Class, Message, Method, TransactionId, Writer};
+use std::process::Command;
 
 /// The user every server knows.
 pub const USER: &str = "bench";
@@ -15,14 +14,6 @@ pub const USER: &str = "bench";
 pub const PASSWORD: &str = "correct horse battery staple";
 /// The realm of every server.
 const REALM: &str = "bench.example";
-
-/// Lowest port a server may relay from; its listeners stay below.
-const RELAY_PORT_FIRST: u16 = 49152;
-/// How often a fresh server is asked whether it answers, 50 ms apart.
-const READY_TRIES: u32 = 200;
-
-/// Raises the limit of open files, binds the server's life to ours, and pins it to cores.
-const LAUNCH: &str = "ulimit -n \"$(ulimit -H -n)\"; exec setpriv --pdeathsig KILL taskset -c \"$0\" \"$@\"";
 
 /// Which command line a server is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +53,7 @@ pub struct Premises<'a> {
 /// A running server. It ends when this is dropped, and when this program dies.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
+    daemon: Daemon,
     room: PathBuf,
     /// Where clients reach it by UDP and TCP.
     pub addr: SocketAddr,
@@ -112,16 +103,9 @@ impl Candidate {
             }
             Flavour::Coturn => coturn_flags(addr, tls_addr, &room, premises),
         };
-        let child = Command::new("sh")
-            .args(["-c", LAUNCH, cores])
-            .arg(&self.program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
-        let mut server = Server { child, room, addr, tls_addr: tls_addr.unwrap_or(addr) };
-        server.wait_until_ready().map_err(|error| {
+        let daemon = Daemon::launch(cores, &self.program, &arguments, log)?;
+        let mut server = Server { daemon, room, addr, tls_addr: tls_addr.unwrap_or(addr) };
+        server.daemon.wait_until_ready(addr).map_err(|error| {
             let output = fs::read_to_string(server.room.join("output")).unwrap_or_default();
             io::Error::other(format!("{}: {error}\n{}", self.program.display(), output.trim_end()))
         })?;
@@ -180,51 +164,16 @@ fn coturn_flags(addr: SocketAddr, tls: Option<SocketAddr>, room: &Path, premises
     list
 }
 
-/// A port that is free for UDP and TCP and that no relayed address can take.
-fn free_port() -> io::Result<SocketAddr> {
-    for _ in 0..1000 {
-        let addr = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        if addr.port() < RELAY_PORT_FIRST && TcpListener::bind(addr).is_ok() {
-            return Ok(addr);
-        }
-    }
-    Err(io::Error::other("no free port below the relay range"))
-}
-
 impl Server {
-    fn wait_until_ready(&mut self) -> io::Result<()> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let mut out = [0; 20];
-        let ask = Writer::new(&mut out, Class::Request, Method::BINDING, TransactionId(*b"are you here"));
-        let len = ask.finish().map_err(|_| io::Error::other("a header did not fit"))?;
-        for _ in 0..READY_TRIES {
-            if let Some(status) = self.child.try_wait()? {
-                return Err(io::Error::other(format!("ended at once ({status})")));
-            }
-            socket.send_to(&out[..len], self.addr)?;
-            let mut answer = [0; 512];
-            match socket.recv(&mut answer) {
-                Ok(len) if Message::parse(&answer[..len]).is_ok_and(|m| m.class() == Class::Success) => {
-                    return Ok(());
-                }
-                _ => {}
-            }
-        }
-        Err(io::Error::other(format!("no answer to a Binding request within 10 s ({})", self.addr)))
-    }
-
     /// The process.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.daemon.pid()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Errors here mean that it has ended by itself, which the measurement has noticed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // A directory that stays behind is no reason to lose the figures.
         let _ = fs::remove_dir_all(&self.room);
     }
 }
