@@ -1,6 +1,8 @@
 //! The simulator: many seeded worlds, each checked after every step (see `sim/mod.rs`), and the
 //! inputs of the fuzz targets, which share its operations.
 //!
+//! An ordinary run takes 200 seeds; before a release it is 20,000, some minutes:
+//! `TURNPIKE_SIM_SEEDS=20000 cargo test --release --test sim seeds_agree -- --nocapture`.
 //! `TURNPIKE_SIM_SEEDS=N` runs the seeds 0 to N - 1, `TURNPIKE_SIM_SEED=S` that one alone, and
 //! `TURNPIKE_SIM_BYTES=FILE` one input of the fuzz target `server_ops`.
 
@@ -13,8 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 200;
-/// Inputs a target's folder may have.
-const INPUTS_MAX: usize = 200;
 
 /// What an ordinary run must come upon, or it tests less than it says.
 #[rustfmt::skip]
@@ -27,6 +27,8 @@ const REACHED: &[(&str, &[u16])] = &[
     ("to_peer", &[0]), ("to_client", &[0]), ("to_relay", &[0]), ("indicate", &[0]),
     ("malformed", &[0]), ("fingerprint", &[0]), ("unexpected", &[0]), ("source", &[0]),
     ("no_allocation", &[0]), ("no_channel", &[0]), ("no_permission", &[0]), ("peer_denied", &[0]),
+    ("parcel", &[0]), ("token_elsewhere", &[0]),
+    ("quota_user", &[0]), ("quota_source", &[0]), ("quota_credential", &[0]), ("quota_total", &[0]),
     ("bad_indication", &[0]), ("bandwidth", &[0]), ("credential_used_up", &[0]), ("unverified", &[0]), ("icmp_rate", &[0]), ("oversize", &[0]),
 ];
 
@@ -66,6 +68,9 @@ fn seeds_agree_with_the_model() {
     });
     let tally = tally.into_inner().expect("nobody panics with the lock");
     println!("{tally:?}");
+    // Two sources in one place of 16,384: worlds of it there are few, unless strangers are not limited at all.
+    let forgotten = tally.get(&("forgotten", 0)).copied().unwrap_or(0);
+    assert!(forgotten <= 1 + (seeds.end - seeds.start) / 1000, "{forgotten} worlds forgot a stranger");
     if seeds.end - seeds.start >= SEEDS {
         for (name, codes) in REACHED {
             for code in *codes {
@@ -75,24 +80,19 @@ fn seeds_agree_with_the_model() {
     }
 }
 
-/// INV-11: the same seed, input and clock give the same output, to the byte.
+/// INV-11: the same seed, input and clock give the same output, to the byte, after every step.
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let hash = |seed| sim::run_seed(seed, replay(seed)).trace.hash();
-    let hashes: Vec<_> = (0..8).map(hash).collect();
-    assert_eq!(hashes, (0..8).map(hash).collect::<Vec<_>>());
+    let hashes: Vec<_> = (0..8).map(|seed| sim::run_twice(seed, replay(seed))).collect();
     assert!(hashes.windows(2).all(|pair| pair[0] != pair[1]), "another seed is another run");
 }
+
+// [whole package] tests/mutants.sh leaves this out.
 
 #[test]
 fn the_inputs_of_the_fuzz_targets_pass() {
     for (target, body) in sim::corpus::TARGETS {
-        let inputs = sim::corpus::inputs(target);
-        assert!(inputs.len() <= INPUTS_MAX, "{target} has {} inputs; minimise them", inputs.len());
-        for path in inputs {
-            println!("{}", path.display());
-            body(&std::fs::read(&path).expect("an input can be read"));
-        }
+        sim::corpus::folder::replay(target, *body);
     }
 }
 
@@ -109,3 +109,5 @@ fn one_input_of_server_ops_replays() {
 fn write_the_seeds_of_the_fuzz_targets() {
     sim::corpus::write();
 }
+
+// [pure floors]

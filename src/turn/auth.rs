@@ -402,7 +402,9 @@ mod tests {
         for id in ["a+a0", "1893400100x+a0", "1893400100", "189340010000"] {
             assert_eq!(try_name(&format!("{}:{id}", NOW + 80_000)), Ok(()), "{id}");
         }
-        assert_eq!(try_name(&format!("a+a0:{}", NOW + 80_000)), Ok(()));
+        for id in ["a+a0", "+a0", "+"] {
+            assert_eq!(try_name(&format!("{id}:{}", NOW + 80_000)), Ok(()), "{id}");
+        }
         assert_eq!(try_name(&format!("189340010000:{}", NOW + 80_000)), Ok(()));
     }
 
@@ -445,6 +447,26 @@ mod tests {
         assert_eq!(credentials.plain(Name::Hash(&[0; 32])), None);
         let proved = credentials.prove(NOW, Name::Plain(b"old"), PasswordAlgorithm::Sha256, |_| Some(()));
         assert_eq!(proved.unwrap_err(), Refused::Password);
+    }
+
+    #[test]
+    fn users_and_the_bytes_of_a_secret_are_counted() {
+        let mut credentials = north();
+        assert_eq!((credentials.user_count(), Credentials::default().user_count()), (1, 0));
+        credentials.add_user("bob", "builder");
+        assert_eq!(credentials.user_count(), 2);
+        let secrets = [&b""[..], b"x", b"south"].map(Secret::new);
+        assert_eq!(secrets.each_ref().map(Secret::len), [0, 1, 5]);
+        assert_eq!(secrets.each_ref().map(Secret::is_empty), [true, false, false]);
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        use Refused::{Expired, Password, Revoked, TooFar, Unknown};
+        let said = [Unknown, Password, Expired(12), TooFar, Revoked].map(|refused| refused.to_string());
+        let expected =
+            ["unknown user", "wrong password", "credential expired 12 s ago", "expiry too far ahead", "revoked"];
+        assert_eq!(said, expected);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{FiveTuple, Now};
 use crate::wire::integrity::{self, MacKind, Signer};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 const COOKIE: &[u8; 9] = b"obMatJos2";
@@ -26,7 +27,7 @@ pub const LIFETIME_MAX_S: u32 = 3600;
 const KEY_LIFETIME_S: u64 = 86_400;
 
 /// How nonces are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Config {
     /// How long a nonce is good, in seconds; at most [`LIFETIME_MAX_S`].
     pub lifetime_s: u32,
@@ -41,6 +42,14 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config { lifetime_s: 600, rfc8489: true, anonymity: false, key: [0; 32] }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key is never printed.
+        let shown = (self.lifetime_s, self.rfc8489, self.anonymity);
+        write!(f, "nonce::Config{shown:?}")
     }
 }
 
@@ -152,7 +161,8 @@ pub fn announces_algorithms(nonce: &[u8]) -> bool {
 
 fn in_time(config: &Config, now: Now, time_s: u32) -> bool {
     let now_s = (now.mono_ms / 1000) as u32;
-    now_s.checked_sub(time_s).is_some_and(|age| age <= config.lifetime_s.min(LIFETIME_MAX_S))
+    // The seconds wrap with the nonce's 32 bits; one that is ahead is older than any lifetime.
+    now_s.wrapping_sub(time_s) <= config.lifetime_s.min(LIFETIME_MAX_S)
 }
 
 /// The time a nonce names, and its tag; `None` for one of another form.
@@ -229,6 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_nonce_is_as_long_as_is_said() {
+        assert_eq!(mint(&Config::default(), at(9), &tuple(1)).as_bytes().len(), NONCE_LEN_MAX);
+        assert_eq!(NONCE_LEN_MAX, 33);
+    }
+
+    #[test]
+    fn a_nonce_outlives_the_wrap_of_its_seconds_and_none_is_good_ahead_of_its_time() {
+        let (config, wrap_s) = (Config::default(), 1 << 32);
+        let before = mint(&config, at(wrap_s - 100), &tuple(1));
+        assert_eq!(judge(&config, at(wrap_s + 500), &tuple(1), before.as_bytes()), Judgement::Valid);
+        assert_eq!(judge(&config, at(wrap_s + 501), &tuple(1), before.as_bytes()), Judgement::Stale);
+        let after = mint(&config, at(wrap_s + 1), &tuple(1));
+        assert_eq!(judge(&config, at(wrap_s - 1), &tuple(1), after.as_bytes()), Judgement::Stale);
+    }
+
+    #[test]
     fn good_for_one_source_one_time_and_one_key() {
         let config = Config::default();
         let nonce = mint(&config, at(100_000), &tuple(1));
@@ -261,6 +287,20 @@ mod tests {
         let config = Config::default();
         let nonce = mint(&config, at(86_399), &tuple(1));
         assert_eq!(judge(&config, at(86_401), &tuple(1), nonce.as_bytes()), Judgement::Valid);
+    }
+
+    #[test]
+    fn a_day_has_one_key_and_the_next_another() {
+        let config = Config::default();
+        let mut one = Mint::new(&config);
+        for (s, day) in [(0, 0), (86_399, 0), (86_400, 1), (172_799, 1), (7, 0), (300_000, 3)] {
+            let nonce = one.mint(at(s), &tuple(1));
+            let (time_s, tag) = read(&config, nonce.as_bytes()).unwrap();
+            let (client, server) = (address(tuple(1).client.0), address(tuple(1).server));
+            let rest = [config.features(), Transport::Udp as u8];
+            let mac = key_of_day(&config, day).mac(&[&time_s.to_be_bytes(), &client, &server, &rest]);
+            assert_eq!((u64::from(time_s), &tag[..]), (s, &mac[..TAG_LEN]), "second {s}");
+        }
     }
 
     #[test]

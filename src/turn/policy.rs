@@ -400,6 +400,8 @@ mod tests {
         for text in OPEN {
             assert_eq!(closed.judge(ip(text)), Ok(Reach::Network), "{text}");
         }
+        assert_eq!(default_rules().len(), DEFAULTS.len());
+        assert!(default_rules().is_sorted_by_key(|rule| rule.firmness == Firmness::Soft), "hard ones come first");
     }
 
     #[test]
@@ -428,6 +430,8 @@ mod tests {
             assert_eq!(policy.judge_peer(SocketAddr::new(ip("8.8.4.4"), port)), Err(Denial::SelfPort));
         }
         assert_eq!(policy.judge(ip("8.8.4.5")), Err(Denial::Local));
+        let own = ["10.9.0.1", "8.8.4.4", "8.8.4.5", "10.9.0.2"].map(|text| policy.is_own(ip(text)));
+        assert_eq!(own, [true, true, false, false]);
     }
 
     #[test]

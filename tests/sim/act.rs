@@ -1,6 +1,7 @@
 //! One thing a server did, and what came of it.
 
 use std::net::SocketAddr;
+use turnpike::turn::allocation::State;
 use turnpike::turn::{EndReason, Event, Sender, Verdict};
 
 /// A call of one of the server's four ways in.
@@ -11,6 +12,8 @@ pub struct Act<'a> {
     pub from: Option<&'a Sender>,
     /// The peer it came from or was about.
     pub peer: Option<SocketAddr>,
+    /// The state before a datagram from where no allocation is.
+    pub before: Option<&'a State>,
     /// The datagram.
     pub bytes: &'a [u8],
     pub verdict: Verdict,

@@ -97,6 +97,12 @@ pub struct Client {
     pub relayed: Vec<SocketAddr>,
     /// It comes from where it will be refused.
     pub is_astray: bool,
+    /// Where it came from before that changed unnoticed.
+    pub former: Option<SocketAddr>,
+    /// Transactions it has had an answer to, the newest last.
+    pub answered: VecDeque<[u8; 12]>,
+    /// What it asks once more as soon as it is told a nonce for it: transaction, method, parts.
+    pub pending: Option<([u8; 12], u16, Vec<Part>)>,
     transactions: u64,
     number: u8,
 }
@@ -119,6 +125,9 @@ impl Client {
             refused: 0,
             relayed: Vec::new(),
             is_astray: false,
+            former: None,
+            answered: VecDeque::new(),
+            pending: None,
             transactions: 0,
             number: number as u8,
         };
@@ -142,6 +151,12 @@ impl Client {
         self.channels.clear();
     }
 
+    /// Comes from elsewhere and does not know: it goes on as if its allocation were still its own.
+    pub fn drift_to(&mut self, address: SocketAddr) {
+        self.former = Some(self.tuple.client.0);
+        self.tuple = tuple(address, self.tuple.transport);
+    }
+
     pub fn remember(&mut self, bytes: Vec<u8>) {
         self.sent.push_front(bytes);
         self.sent.truncate(REMEMBERED);
@@ -149,6 +164,10 @@ impl Client {
 
     /// Takes in an answer.
     pub fn learn(&mut self, answer: &Reading) {
+        self.answered.push_back(answer.tid);
+        if self.answered.len() > REMEMBERED {
+            self.answered.pop_front();
+        }
         if let Some(nonce) = answer.get(m::NONCE) {
             self.nonces.push(nonce.to_vec());
         }

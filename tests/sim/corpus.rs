@@ -2,36 +2,31 @@
 
 use super::chance::{Choice, Seeded};
 use super::message::{self as m, Build, Class, Seal};
-use super::{formats, run_bytes, run_choice};
-use std::fs;
-use std::path::{Path, PathBuf};
+use super::{formats, peers, roundtrip, run_bytes, run_choice};
+
+#[path = "../corpus/folder.rs"]
+pub mod folder;
+
+use folder::put;
 
 /// Steps of a recorded run.
 const RECORDED_STEPS: usize = 120;
 /// Recorded runs.
 const RECORDED: u64 = 24;
+/// Descriptions of messages and of policies, and the bytes of the longest.
+const DESCRIBED: u64 = 20;
+const DESCRIBED_LEN_MAX: u32 = 1200;
 
 /// The fuzz targets and what each does with an input.
 #[allow(clippy::type_complexity)]
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("stun_parse", formats::stun_parse),
+    ("stun_roundtrip", roundtrip::stun_roundtrip),
+    ("peer_policy", peers::peer_policy),
     ("stream_deframe", formats::stream_deframe),
     ("channel_data", formats::channel_data),
     ("server_ops", |input| drop(run_bytes(input, String::from("fuzz/corpus/server_ops")))),
 ];
-
-/// The folder of a target's inputs.
-pub fn folder(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
-}
-
-/// The inputs of a target, in the order of their names; none where the package came without.
-pub fn inputs(target: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder(target)) else { return Vec::new() };
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("a folder can be read").path()).collect();
-    paths.sort();
-    paths
-}
 
 /// Passes choices on, and writes down the bytes that would have made them.
 struct Recorder {
@@ -59,9 +54,6 @@ impl Choice for Recorder {
 
 /// Writes the seeds: what is known to be worth a start. What a fuzzer finds lies beside them.
 pub fn write() {
-    for (target, _) in TARGETS {
-        fs::create_dir_all(folder(target)).expect("the folder can be made");
-    }
     for (number, message) in messages().into_iter().enumerate() {
         put("stun_parse", &format!("message-{number:02}"), &[&[0][..], &message].concat());
         put("stun_parse", &format!("sealed-{number:02}"), &[&[15][..], &message].concat());
@@ -85,10 +77,14 @@ pub fn write() {
         drop(run_choice(&mut recorder, RECORDED_STEPS, format!("recorded run {seed}")));
         put("server_ops", &format!("run-{seed:02}"), &recorder.bytes);
     }
-}
-
-fn put(target: &str, name: &str, bytes: &[u8]) {
-    fs::write(folder(target).join(name), bytes).expect("a seed can be written");
+    // Any bytes describe something.
+    for seed in 0..DESCRIBED {
+        let mut seeded = Seeded::new(seed);
+        let len = seeded.below(DESCRIBED_LEN_MAX);
+        let bytes: Vec<u8> = (0..len).map(|_| seeded.any() as u8).collect();
+        put("stun_roundtrip", &format!("described-{seed:02}"), &bytes);
+        put("peer_policy", &format!("described-{seed:02}"), &bytes);
+    }
 }
 
 /// ChannelData as a stream carries it.

@@ -1,36 +1,17 @@
 //! What the simulator has found: for each fault the shortest run that shows it, named for its
 //! symptom. The model says what must happen; a test says what did.
 
-use super::message::{self as m, Class};
-use super::op::{Op, Part, Place, Twist};
+use super::message as m;
+use super::op::{Op, Part, Place};
+use super::script::{allocate, channel, dual, lifetime, request};
 use super::setting::Change;
 use super::world::World;
-
-fn request(client: usize, method: u16, parts: Vec<Part>) -> Op {
-    Op::Message { client, class: Class::Request, method, parts, twist: Twist::None, fingerprint: false }
-}
-
-/// The request that is challenged, and the one that meets the challenge.
-fn allocate(client: usize, mut parts: Vec<Part>) -> [Op; 2] {
-    parts.push(Part::Raw(m::REQUESTED_TRANSPORT, vec![17, 0, 0, 0]));
-    [(); 2].map(|()| request(client, m::ALLOCATE, parts.clone()))
-}
-
-fn dual() -> Vec<Part> {
-    vec![Part::Raw(m::ADDITIONAL_ADDRESS_FAMILY, vec![2, 0, 0, 0])]
-}
-
-fn channel(number: u16) -> Part {
-    let [n0, n1] = number.to_be_bytes();
-    Part::Raw(m::CHANNEL_NUMBER, vec![n0, n1, 0, 0])
-}
 
 /// A dual allocation whose IPv4 half is over and not yet freed, while IPv6 lives on.
 fn half_over(world: &mut World) {
     let family = Part::Raw(m::REQUESTED_ADDRESS_FAMILY, vec![2, 0, 0, 0]);
-    let lifetime = Part::Raw(m::LIFETIME, 3600u32.to_be_bytes().to_vec());
     world.play(allocate(0, dual()));
-    world.play([Op::Clock { ms: 550_000 }, request(0, m::REFRESH, vec![family, lifetime])]);
+    world.play([Op::Clock { ms: 550_000 }, request(0, m::REFRESH, vec![family, lifetime(3600)])]);
     world.play([request(0, m::CREATE_PERMISSION, vec![Part::Peer(0)]), Op::Lag, Op::Clock { ms: 60_000 }]);
 }
 
@@ -68,6 +49,26 @@ fn an_icmp_error_about_a_family_that_is_over_is_not_told() {
 }
 
 #[test]
+fn a_channel_number_of_a_family_that_is_over_can_be_bound_anew() {
+    let mut world = World::calm(|_| {});
+    world.play(allocate(0, dual()));
+    let family = Part::Raw(m::REQUESTED_ADDRESS_FAMILY, vec![2, 0, 0, 0]);
+    world.play([Op::Clock { ms: 550_000 }, request(0, m::REFRESH, vec![family, lifetime(3600)])]);
+    world.play([request(0, m::CHANNEL_BIND, vec![channel(0x4000), Part::Peer(0)]), Op::Lag, Op::Clock { ms: 60_000 }]);
+    // Its nonce is over too: the first is challenged.
+    world.play([(); 2].map(|()| request(0, m::CHANNEL_BIND, vec![channel(0x4000), Part::Peer(4)])));
+    assert_eq!(world.times("channel_bind", 0), 2);
+}
+
+#[test]
+fn permissions_of_a_family_that_is_over_do_not_count() {
+    let mut world = World::calm(|setting| setting.limits.permissions_per_allocation = 1);
+    half_over(&mut world);
+    world.play([(); 2].map(|()| request(0, m::CREATE_PERMISSION, vec![Part::Peer(4)])));
+    assert_eq!(world.times("create_permission", 0), 2);
+}
+
+#[test]
 fn a_channel_to_what_became_an_own_address_is_delivered_in_process() {
     let mut world = World::calm(|_| {});
     world.play(allocate(0, vec![]));
@@ -80,9 +81,8 @@ fn a_channel_to_what_became_an_own_address_is_delivered_in_process() {
 #[test]
 fn a_duplicate_of_a_finished_allocate_is_known_after_a_restart() {
     let mut world = World::calm(|_| {});
-    let over = Part::Raw(m::LIFETIME, vec![0; 4]);
     world.play(allocate(0, vec![]));
-    world.play([request(0, m::REFRESH, vec![over]), Op::Restart { worker: 1 }]);
+    world.play([request(0, m::REFRESH, vec![lifetime(0)]), Op::Restart { worker: 1, counters: None }]);
     world.play([Op::Repeat { client: 0, back: 1, times: 1 }]);
     assert_eq!(world.trace.tally.get(&("allocate", 437)), Some(&1));
 }

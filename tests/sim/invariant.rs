@@ -1,23 +1,29 @@
-//! What must hold whatever happens: after every act, and of the tables after every step. Judged
-//! from the server's own tables, not from the model's.
+//! What must hold whatever happens, INV-1 to INV-12: after every act, and of the tables after every step. Judged from
+//! the server's own tables, not from the model's, so that a fault in the model hides nothing.
 
 use super::act::Act;
-use super::message::{self as m, Class};
+use super::message::{self as m, Algorithm, Class, Reading};
 use super::policy::{self, Peer};
-use super::pool::Port;
+use super::pool::{Asked, Port};
+use super::setting::{PASSWORDS_EVER, REALM, SECRETS_EVER};
 use super::world::World;
 use std::collections::{BTreeMap, BTreeSet};
-use turnpike::turn::{DropReason, EndReason, Event, Verdict};
+use std::net::IpAddr;
+use turnpike::turn::{DropReason, EndReason, Event, PortError, Verdict};
 use turnpike::wire::attribute::Family;
 
 /// How late the wheel may free what is over.
 const LATENESS_MAX_MS: u64 = 1000;
+/// Finished transactions that a server remembers, and how long.
+const FINISHED_MAX: usize = 16_384;
+const FINISHED_MS: u64 = 40_000;
 
 /// Checks an act.
 pub fn check_act(world: &World, act: &Act<'_>) {
     inv_1_a_peer_is_reached_only_by_permission_or_channel_and_policy(world, act);
     inv_2_a_client_hears_only_permitted_peers(world, act);
-    inv_5_strangers_leave_no_trace(act);
+    inv_4_a_quota_refuses_at_its_limit_and_not_before(world, act);
+    inv_5_strangers_leave_no_trace(world, act);
     inv_6_nothing_but_a_request_is_answered(act);
     inv_7_answers_are_sealed_or_say_nothing_secret(act);
     inv_12_a_client_is_reached_where_it_allocated_from(world, act);
@@ -84,9 +90,14 @@ fn inv_3_every_port_is_one_thing(world: &World) {
 
 /// INV-4. Over all workers, from the allocation's first moment to its event's last.
 fn inv_4_every_account_pays_for_what_it_holds(world: &World) {
-    let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+    let (mut held, mut beside): (BTreeMap<&str, usize>, BTreeMap<Vec<u8>, (IpAddr, usize)>) = Default::default();
     for allocation in world.servers.iter().flat_map(|server| server.allocations()) {
         *held.entry(&allocation.1.account.payer).or_default() += 1;
+        let client = allocation.1.tuple.client.ip();
+        beside.entry(source(client)).or_insert((client, 0)).1 += 1;
+    }
+    for (client, count) in beside.values() {
+        assert_eq!(world.pool.ledger.held_by_source(*client), *count, "INV-4: what the source of {client} holds");
     }
     for (payer, count) in &held {
         assert_eq!(world.pool.ledger.held(payer), *count, "INV-4: what {payer} pays for");
@@ -94,8 +105,54 @@ fn inv_4_every_account_pays_for_what_it_holds(world: &World) {
     assert_eq!(world.pool.ledger.total(), held.values().sum::<usize>(), "INV-4: allocations of all accounts");
 }
 
-/// INV-5. No event, hence (the mirror equals the tables) no table entry.
-fn inv_5_strangers_leave_no_trace(act: &Act<'_>) {
+/// INV-4, its other half: who is let in was below every limit, and who is refused for one was at it.
+fn inv_4_a_quota_refuses_at_its_limit_and_not_before(world: &World, act: &Act<'_>) {
+    if act.from.is_none() {
+        return; // the log is of the last request
+    }
+    let allocations = || world.servers.iter().flat_map(|server| server.allocations());
+    // What the request itself has found to be over was still paid for when it asked.
+    let over = |payer: &str| {
+        let is_over = |event: &&Event| matches!(event, Event::Deleted { account, .. } if *account.payer == *payer);
+        act.events.iter().filter(is_over).count()
+    };
+    for Asked { charge, outcome, .. } in &world.pool.log {
+        let Some(payer) = charge else { continue };
+        let (total, held) =
+            (allocations().count(), allocations().filter(|(_, a)| *a.account.payer == *payer.account).count());
+        let beside = allocations().filter(|(_, a)| source(a.tuple.client.ip()) == source(payer.source)).count();
+        let (total_over, held_over) =
+            (act.events.iter().filter(|event| matches!(event, Event::Deleted { .. })).count(), over(&payer.account));
+        let limited = world.setting.allocations;
+        let limits = [
+            (PortError::Capacity, total, total_over, limited.total, world.setting.draining),
+            (PortError::Source, beside, total_over, limited.per_source, false),
+            (PortError::Quota, held, held_over, limited.per_account, false),
+            (PortError::Cap, held, held_over, payer.allocations_max.map_or(0, |max| max as usize), false),
+        ];
+        for (error, used, over, max, closed) in limits {
+            match outcome {
+                Ok(_) => assert!(max == 0 || used <= max, "INV-4: {used} of {max} for {payer:?}, {error:?}"),
+                Err(named) if *named == error => {
+                    let is_reached = max != 0 && used + over >= max;
+                    assert!(closed || is_reached, "INV-4: {error:?} at {used} of {max} for {payer:?}");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Who comes from there is one source: an IPv4 address, or the first 56 bits of an IPv6 one.
+fn source(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets()[..7].to_vec(),
+    }
+}
+
+/// INV-5. No event, and every table as it was.
+fn inv_5_strangers_leave_no_trace(world: &World, act: &Act<'_>) {
     let proved_nothing = match act.verdict {
         Verdict::Drop(DropReason::CredentialUsedUp) => {
             let is_end = |event: &Event| match event {
@@ -110,6 +167,11 @@ fn inv_5_strangers_leave_no_trace(act: &Act<'_>) {
         _ => false,
     };
     assert!(!proved_nothing || act.events.is_empty(), "INV-5: {:?}", act.events);
+    if let Some(before) = act.before.filter(|_| proved_nothing) {
+        let after = world.servers[act.worker].state();
+        assert_eq!(before.allocations, after.allocations, "INV-5: a stranger's datagram changes no allocation");
+        assert!(after.finished.len() <= before.finished.len(), "INV-5: a stranger's datagram is remembered");
+    }
     let refused = matches!(act.verdict, Verdict::Reply { answer, .. } if answer.code != 0);
     assert!(!refused || act.is_without_effect(), "INV-5: a refusal changes nothing: {:?}", act.events);
     let changed_by_relaying = matches!(act.verdict, Verdict::ToPeer { .. } | Verdict::ToRelay { .. });
@@ -124,8 +186,7 @@ fn inv_6_nothing_but_a_request_is_answered(act: &Act<'_>) {
     }
 }
 
-/// INV-7, the half that needs no key (the other is the model's): a success of an authenticated
-/// method is sealed if its request was, and a challenge is not.
+/// INV-7. An answer is sealed with the key that the request proved, a success always, a challenge never.
 fn inv_7_answers_are_sealed_or_say_nothing_secret(act: &Act<'_>) {
     let Verdict::Reply { len, answer } = act.verdict else { return };
     let (request, reply) = (m::read(act.bytes).expect("a request"), m::read(&act.out[..len]).expect("an answer"));
@@ -136,6 +197,24 @@ fn inv_7_answers_are_sealed_or_say_nothing_secret(act: &Act<'_>) {
         401 | 438 => assert!(!reply.is_signed(), "INV-7: a challenge bears no seal"),
         _ => {}
     }
+    if reply.is_signed() {
+        let proved = keys_ever(&request).find(|key| request.is_sealed_by(key));
+        let proved = proved.expect("INV-7: sealed for somebody who has proved nothing");
+        assert!(reply.is_sealed_by(&proved), "INV-7: sealed with another key than the request's");
+    }
+}
+
+/// All keys by which a request could ever have been signed.
+fn keys_ever(request: &Reading) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let hashed = request.get(m::USERHASH);
+    let known = [&b"alice"[..], b"bob", b"old"].into_iter().find(|name| hashed == Some(&m::userhash(name, REALM)));
+    let name = request.get(m::USERNAME).or(known).unwrap_or_default();
+    let limited = SECRETS_EVER.iter().map(move |secret| m::rest_password(secret, name));
+    let passwords = PASSWORDS_EVER.iter().map(|password| password.to_vec()).chain(limited);
+    passwords.flat_map(move |password| {
+        let key = move |algorithm| m::long_term_key(algorithm, name, REALM, &password);
+        [Algorithm::Md5, Algorithm::Sha256].into_iter().map(key)
+    })
 }
 
 /// INV-8. Nothing stays longer than the wheel needs, unless the worker was starved.
@@ -164,10 +243,16 @@ fn inv_9_counters_only_rise(world: &World) {
     }
 }
 
-/// INV-10. What a table holds beyond its live entries is bounded by the same limits.
+/// INV-10. There are as many slots as there were ever allocations at once; what they hold beyond their live entries,
+/// and what is remembered of those that are over, has its limits.
 fn inv_10_memory_is_that_of_live_things(world: &World) {
-    for server in &world.servers {
-        assert_eq!(server.state().allocations.len(), server.allocation_count(), "INV-10: the state is the table");
+    for (worker, server) in world.servers.iter().enumerate() {
+        let state = server.state();
+        assert_eq!(state.allocations.len(), server.allocation_count(), "INV-10: the state is the table");
+        assert_eq!(server.slot_count() as usize, world.most_at_once[worker], "INV-10: slots of worker {worker}");
+        let until_max_ms = world.now.mono_ms + FINISHED_MS;
+        let is_bounded = state.finished.iter().all(|(until_ms, _)| *until_ms <= until_max_ms);
+        assert!(is_bounded && state.finished.len() <= FINISHED_MAX, "INV-10: {:?}", state.finished);
         for (_, allocation) in server.allocations() {
             let live = [Family::V4, Family::V6].iter().filter(|f| allocation.relays[f.index()].is_some()).count();
             assert!(live > 0, "INV-10: an allocation without a relayed address");
@@ -179,6 +264,15 @@ fn inv_10_memory_is_that_of_live_things(world: &World) {
             );
             assert!(allocation.channels.len() <= channels, "INV-10: {} channels", allocation.channels.len());
         }
+    }
+}
+
+/// INV-11. Two worlds of one seed, after the same step.
+#[cfg(test)]
+pub fn inv_11_the_same_again(one: &World, other: &World) {
+    assert_eq!(one.trace.hash(), other.trace.hash(), "INV-11: what happened");
+    for (one, other) in one.servers.iter().zip(&other.servers) {
+        assert_eq!(one.state(), other.state(), "INV-11: the tables");
     }
 }
 

@@ -76,6 +76,10 @@ impl Twist {
 #[derive(Clone, Copy, Debug)]
 pub enum Refuge {
     NextPort,
+    /// A NAT has forgotten the client and gives it another port: the client does not notice.
+    Unnoticed,
+    /// Where it was before, unnoticed too.
+    Back,
     PortZero,
     Teredo,
     SixToFour,
@@ -146,6 +150,15 @@ pub enum Op {
     },
     /// The wheel is not turned for a while: a starved worker.
     Lag,
+    /// The whole machine stands still; when it goes on, time has passed.
+    Suspend {
+        ms: u64,
+    },
+    /// Somebody is cut off for a while.
+    Cut {
+        side: Severed,
+        ms: u64,
+    },
     Disconnect {
         client: usize,
     },
@@ -159,8 +172,10 @@ pub enum Op {
     Configure {
         change: Change,
     },
+    /// Another server takes a worker's allocations over; their counters may be close to their end.
     Restart {
         worker: usize,
+        counters: Option<u64>,
     },
     /// New clients are sent to the servers of a list, or taken again.
     Drain {
@@ -175,6 +190,14 @@ pub enum Op {
         nth: usize,
         bytes_left: u64,
     },
+}
+
+/// Who is cut off.
+#[derive(Clone, Copy, Debug)]
+pub enum Severed {
+    Client(usize),
+    Clients,
+    Peers,
 }
 
 /// Whom an operator revokes.
@@ -244,9 +267,12 @@ impl Op {
             51..=54 => Op::Repeat { client, back: chance.below(6) as usize, times: chance.pick(&[1, 1, 1, 12]) },
             55 => mangle(chance, client),
             56 | 57 => icmp(chance, client, known),
-            58 if chance.one_in(2) => Op::Lag,
+            58 if chance.one_in(2) => stand_still(chance, outlook.pace),
             58 => Op::Raw { client, bytes: (0..chance.below(30)).map(|_| chance.below(256) as u8).collect() },
-            59 if chance.one_in(2) => Op::Restart { worker: chance.below(2) as usize },
+            59 if chance.one_in(2) => {
+                let counters = chance.pick(&[None, None, Some(u64::from(u32::MAX) - 2), Some(u64::MAX - 3000)]);
+                Op::Restart { worker: chance.below(2) as usize, counters }
+            }
             59 => Op::Wall { s: chance.pick(&[-86_400, 86_400, -1, 1, 700, 315_000_000]) },
             60 if outlook.is_draining => Op::Drain { order: None },
             60 if chance.one_in(4) => drain(chance),
@@ -257,6 +283,19 @@ impl Op {
             _ => leave(chance, client),
         }
     }
+}
+
+fn stand_still<C: Choice>(chance: &mut C, pace: Pace) -> Op {
+    let longest = if pace == Pace::Days { 172_800_000 } else { 60_000 };
+    match chance.below(4) {
+        0 | 1 => Op::Lag,
+        _ => Op::Suspend { ms: chance.pick(&[3000, 60_000, 60_000, longest]) },
+    }
+}
+
+fn cut<C: Choice>(chance: &mut C, client: usize) -> Op {
+    let side = chance.pick(&[Severed::Client(client), Severed::Client(client), Severed::Clients, Severed::Peers]);
+    Op::Cut { side, ms: chance.pick(&[200, 1000, 5000, 40_000, 310_000]) }
 }
 
 fn drain<C: Choice>(chance: &mut C) -> Op {
@@ -298,6 +337,11 @@ fn leave<C: Choice>(chance: &mut C, client: usize) -> Op {
     let refuges = [
         Refuge::NextPort,
         Refuge::NextPort,
+        Refuge::Unnoticed,
+        Refuge::Unnoticed,
+        Refuge::Unnoticed,
+        Refuge::Back,
+        Refuge::Back,
         Refuge::PortZero,
         Refuge::Teredo,
         Refuge::SixToFour,
@@ -306,7 +350,8 @@ fn leave<C: Choice>(chance: &mut C, client: usize) -> Op {
     ];
     match chance.below(8) {
         0 => Op::Close { nth },
-        1..=4 => Op::Disconnect { client },
+        1 | 2 => Op::Disconnect { client },
+        3 => cut(chance, client),
         _ => Op::Rebind { client, to: chance.pick(&refuges) },
     }
 }

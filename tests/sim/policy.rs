@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 /// Denied whatever the operator writes.
 #[rustfmt::skip]
-const NEVER: &[&str] = &[
+pub(super) const NEVER: &[&str] = &[
     "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.0/24",
     "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "192.88.99.0/24", "224.0.0.0/4", "240.0.0.0/4",
     "::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64",
@@ -16,12 +16,12 @@ const NEVER: &[&str] = &[
 ];
 /// Denied unless allowed by name.
 #[rustfmt::skip]
-const PRIVATE: &[&str] = &[
+pub(super) const PRIVATE: &[&str] = &[
     "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15", "192.31.196.0/24",
     "192.52.193.0/24", "192.175.48.0/24", "2620:4f:8000::/48", "fc00::/7",
 ];
 /// Services that answer a little with a lot.
-const REFLECTORS: &[u16] = &[19, 53, 123, 161, 389, 1900, 5353, 11211];
+pub(super) const REFLECTORS: &[u16] = &[19, 53, 123, 161, 389, 1900, 5353, 11211];
 
 /// What the policy says about a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

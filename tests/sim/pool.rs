@@ -3,8 +3,8 @@
 use super::chance::{Choice, Seeded};
 use super::setting::{RELAY, Setting, ip};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use turnpike::turn::quota::Ledger;
+use std::net::{IpAddr, SocketAddr};
+use turnpike::turn::quota::{AllocationLimits, Ledger};
 use turnpike::turn::{AllocationId, Now, Opened, PortAsk, PortError, PortKind, Ports, RESERVATION_MS, RelayedAddr};
 use turnpike::wire::attribute::Family;
 
@@ -16,7 +16,7 @@ const QUARANTINE_MS: u64 = 10_000;
 pub enum Port {
     Free,
     Held { worker: usize, id: AllocationId },
-    Reserved { token: [u8; 8], until_ms: u64 },
+    Reserved { worker: usize, token: [u8; 8], until_ms: u64 },
     Resting { until_ms: u64 },
 }
 
@@ -24,6 +24,7 @@ pub enum Port {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charged {
     pub account: String,
+    pub source: IpAddr,
     pub allocations_max: Option<u32>,
     /// The whole username, its bytes, and when it expires.
     pub budget: Option<(Vec<u8>, u64, u64)>,
@@ -43,10 +44,11 @@ pub struct Asked {
 pub struct Pool {
     pub ports: BTreeMap<SocketAddr, Port>,
     pub ledger: Ledger,
+    /// How often a token was used at another worker than the one that gave it.
+    pub crossed: u64,
     /// What was asked for since the log was emptied.
     pub log: Vec<Asked>,
-    per_account_max: usize,
-    total_max: usize,
+    limits: AllocationLimits,
     draining: bool,
     chance: Seeded,
 }
@@ -60,9 +62,9 @@ impl Pool {
         let mut pool = Pool {
             ports,
             ledger: Ledger::default(),
+            crossed: 0,
             log: Vec::new(),
-            per_account_max: 0,
-            total_max: 0,
+            limits: AllocationLimits::default(),
             draining: false,
             chance,
         };
@@ -71,8 +73,7 @@ impl Pool {
     }
 
     pub fn configure(&mut self, setting: &Setting) {
-        self.per_account_max = setting.per_account_max;
-        self.total_max = setting.total_max;
+        self.limits = setting.allocations;
         self.draining = setting.draining;
     }
 
@@ -113,7 +114,7 @@ impl Pool {
 
     fn find(&mut self, now: Now, ask: &PortAsk<'_>) -> Result<SocketAddr, PortError> {
         if let PortKind::Reserved(wanted) = ask.kind {
-            let live = |port: &Port| matches!(*port, Port::Reserved { token, until_ms } if token == wanted && now.mono_ms < until_ms);
+            let live = |port: &Port| matches!(*port, Port::Reserved { token, until_ms, .. } if token == wanted && now.mono_ms < until_ms);
             return self.ports.iter().find(|(_, port)| live(port)).map(|(addr, _)| *addr).ok_or(PortError::Exhausted);
         }
         let next = |addr: SocketAddr| SocketAddr::new(addr.ip(), addr.port() + 1);
@@ -139,23 +140,26 @@ impl Pool {
             return Err(PortError::Capacity);
         }
         if let Some(payer) = &ask.charge {
-            self.ledger.charge(payer, self.per_account_max, self.total_max)?;
+            self.ledger.charge(payer, &self.limits)?;
         }
         let addr = match self.find(now, ask) {
             Ok(addr) => addr,
             Err(error) => {
                 if let Some(payer) = &ask.charge {
-                    self.ledger.release(payer.account);
+                    self.ledger.release(payer.account, payer.source);
                 }
                 return Err(error);
             }
         };
-        self.ports.insert(addr, Port::Held { worker, id: ask.owner });
+        let before = self.ports.insert(addr, Port::Held { worker, id: ask.owner });
+        let claimed = before.filter(|_| matches!(ask.kind, PortKind::Reserved(_)));
+        self.crossed += u64::from(matches!(claimed, Some(Port::Reserved { worker: giver, .. }) if giver != worker));
         let mut token = None;
         if ask.kind == PortKind::EvenAndReserve {
             let bytes = self.chance.any().to_be_bytes();
             let until_ms = now.mono_ms + RESERVATION_MS;
-            self.ports.insert(SocketAddr::new(addr.ip(), addr.port() + 1), Port::Reserved { token: bytes, until_ms });
+            self.ports
+                .insert(SocketAddr::new(addr.ip(), addr.port() + 1), Port::Reserved { worker, token: bytes, until_ms });
             token = Some(bytes);
         }
         Ok(Opened { relayed: RelayedAddr(addr), token })
@@ -174,6 +178,7 @@ impl Ports for Door<'_> {
         let outcome = self.pool.open(now, self.worker, ask);
         let charge = ask.charge.map(|payer| Charged {
             account: payer.account.to_owned(),
+            source: payer.source,
             allocations_max: payer.allocations_max,
             budget: payer.budget.map(|budget| (budget.username.to_vec(), budget.bytes, budget.expires_unix_s)),
         });

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use turnpike::turn::auth::{Credentials, Secret};
 use turnpike::turn::policy::{Own, PeerPolicy};
+use turnpike::turn::quota::AllocationLimits;
 use turnpike::turn::{Config, Limits, nonce};
 use turnpike::wire::channel::ChannelRange;
 
@@ -31,6 +32,10 @@ pub const PEERS: &[&str] = &[
     "[2002:808:808::1]:5000", "[64:ff9b::808:808]:5000", "[2400::5efe:10.0.0.5]:5000", "224.0.0.1:5000",
     "11.0.0.1:22", "[2400:9::1]:3478", "[2001:0:1::1]:5000", "[ff02::1]:5000",
 ];
+
+/// Every password a user ever has in any world, and every secret.
+pub const PASSWORDS_EVER: &[&[u8]] = &[b"wonder", b"builder", b"demolisher", b"school"];
+pub const SECRETS_EVER: &[&[u8]] = &[b"the south secret", b"the north secret"];
 
 /// One long-term user.
 #[derive(Clone, Debug)]
@@ -61,9 +66,8 @@ pub struct Setting {
     pub families: [bool; 2],
     pub limits: Limits,
     pub wide_channels: bool,
-    /// Limits of the pool: allocations of one account, and of all.
-    pub per_account_max: usize,
-    pub total_max: usize,
+    /// Allocations of one account, of one source, and of all.
+    pub allocations: AllocationLimits,
     pub draining: bool,
 }
 
@@ -85,6 +89,7 @@ pub enum Change {
     Secrets,
     NonceForm,
     Quota,
+    SourceQuota,
     Drain,
     Session,
     Nothing,
@@ -98,7 +103,7 @@ impl Change {
         Change::Nothing, Change::DenyOne, Change::DenyV6, Change::AllowPrivate, Change::Loopback, Change::Local,
         Change::Permissions, Change::Channels, Change::Lifetime, Change::Bandwidth, Change::Anonymous,
         Change::Strict, Change::Password, Change::Secrets, Change::NonceForm, Change::Quota, Change::Drain,
-        Change::Session, Change::Relay,
+        Change::Session, Change::Relay, Change::SourceQuota,
     ];
 }
 
@@ -128,8 +133,11 @@ impl Setting {
             families: [!chance.one_in(16), !chance.one_in(8)],
             limits,
             wide_channels: chance.one_in(4),
-            per_account_max: chance.pick(&[0, 0, 0, 1, 3]),
-            total_max: chance.pick(&[0, 0, 0, 4]),
+            allocations: AllocationLimits {
+                per_account: chance.pick(&[0, 0, 0, 1, 3]),
+                per_source: chance.pick(&[0, 0, 0, 1, 2]),
+                total: chance.pick(&[0, 0, 0, 4]),
+            },
             ..plain
         }
     }
@@ -159,8 +167,7 @@ impl Setting {
             families: [true, true],
             limits: Limits { unverified_per_second: 0, ..Limits::default() },
             wide_channels: false,
-            per_account_max: 0,
-            total_max: 0,
+            allocations: AllocationLimits::default(),
             draining: false,
         }
     }
@@ -184,7 +191,8 @@ impl Setting {
             Change::Secrets if self.secrets.is_empty() => self.secrets.push(b"the north secret"),
             Change::Secrets => drop(self.secrets.remove(0)),
             Change::NonceForm => self.rfc8489 ^= true,
-            Change::Quota => self.per_account_max ^= 2,
+            Change::Quota => self.allocations.per_account ^= 2,
+            Change::SourceQuota => self.allocations.per_source ^= 1,
             Change::Drain => self.draining ^= true,
             Change::Relay => toggle(&mut self.relay, ip("9.9.9.9")),
             Change::Session => self.limits.session_max_s ^= 700,

@@ -123,6 +123,22 @@ mod tests {
     }
 
     #[test]
+    fn a_separator_that_caps_are_written_with_can_not_follow_them() {
+        let (none, some) = (Caps::default(), caps(None, Some(1), None));
+        assert!(none.is_none() && !some.is_none());
+        for separator in ['+', 'a', 'r', 'b'] {
+            assert!(none.can_stand_before(separator) && !some.can_stand_before(separator), "{separator}");
+        }
+        assert!(none.can_stand_before(':') && some.can_stand_before(':'));
+    }
+
+    #[test]
+    fn who_writes_caps_wrongly_is_told_how() {
+        assert!(CapsError::Syntax.to_string().contains("+a2+r125000+b1000000000"));
+        assert!(CapsError::Number.to_string().contains("at least 1"));
+    }
+
+    #[test]
     fn other_forms_hold_no_caps() {
         use CapsError::{Number, Syntax};
         for (text, error) in [

@@ -89,7 +89,10 @@ mod tests {
     #[test]
     fn ids_come_and_go_and_are_bounded_in_length_and_number() {
         let mut revoked = Revocations::default();
+        assert!(revoked.is_empty() && revoked.iter().next().is_none());
         assert_eq!(revoked.insert("bob"), Ok(true));
+        assert!(!revoked.is_empty());
+        assert_eq!(revoked.iter().collect::<Vec<_>>(), ["bob"]);
         assert_eq!(revoked.insert("bob"), Ok(false));
         assert_eq!(revoked.insert(""), Err(NotRevoked::Empty));
         assert_eq!(revoked.insert(&"x".repeat(REVOKED_LEN_MAX)), Ok(true));
@@ -103,5 +106,12 @@ mod tests {
         assert_eq!(revoked.insert("one more"), Ok(true));
         assert!(revoked.contains(b"one more") && !revoked.contains(b"bob"));
         assert_eq!(revoked.iter().count(), REVOCATIONS_MAX);
+    }
+
+    #[test]
+    fn an_id_that_is_not_taken_in_is_told_which_limit_it_met() {
+        assert!(NotRevoked::Empty.to_string().contains("at least one"));
+        assert!(NotRevoked::TooLong.to_string().contains(&REVOKED_LEN_MAX.to_string()));
+        assert!(NotRevoked::Full.to_string().contains(&REVOCATIONS_MAX.to_string()));
     }
 }

@@ -130,6 +130,16 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_its_first_address_and_its_prefix() {
+        for (text, address, prefix_len) in [("10.0.0.0/8", "10.0.0.0", 8), ("2400::/12", "2400::", 12)] {
+            let block: Cidr = text.parse().unwrap();
+            assert_eq!((block.address(), block.prefix_len()), (address.parse().unwrap(), prefix_len));
+        }
+        assert!(CidrError::Syntax.to_string().contains("10.0.0.0/8"));
+        assert!(CidrError::Prefix.to_string().contains("longer than the address"));
+    }
+
+    #[test]
     fn blocks_hold_what_their_numbers_say() {
         // Against the plain definition, on blocks and neighbours of every prefix length.
         let mut seed = 0x9E37_79B9_7F4A_7C15_u64;

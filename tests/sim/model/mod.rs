@@ -14,6 +14,7 @@ use super::operator::Order;
 use super::policy::{self, Peer};
 use super::pool::Pool;
 use super::setting::Setting;
+use super::world::worker_of;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use turnpike::turn::{CHANNEL_MS, DropReason, FiveTuple, LinkId, Now, PERMISSION_MS, Sender, Server, Transport};
@@ -143,6 +144,13 @@ impl Allocation {
         is_too_much.then_some(DropReason::CredentialUsedUp)
     }
 
+    /// Counts a packet in a direction; a counter that is at its end stays there.
+    fn count(&mut self, direction: usize, bytes: usize) {
+        for (at, amount) in [(2 * direction, 1), (2 * direction + 1, bytes as u64)] {
+            self.traffic[at] = self.traffic[at].saturating_add(amount);
+        }
+    }
+
     fn lifetime_s(&self, now: Now) -> u32 {
         let first_end = self.relays.iter().flatten().map(|relay| relay.1).min().unwrap_or(0);
         first_end.saturating_sub(now.mono_ms).div_ceil(1000) as u32
@@ -192,13 +200,18 @@ pub struct Model {
     nonces: BTreeMap<Vec<u8>, (Path, u64, Vec<u8>)>,
     /// Answers left to each unverified source, by worker.
     strangers: BTreeMap<(usize, u128), Tokens>,
+    /// Whether what is judged was answered, and how often a stranger was whom the model would have kept waiting: the
+    /// server's table has a fixed size, and two sources may share a place in it.
+    was_answered: bool,
+    pub forgotten: u64,
 }
 
 impl Model {
     pub fn new(setting: Setting) -> Self {
         let (allocations, nonces, strangers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (order, revoked, ended) = (None, Vec::new(), Vec::new());
-        Model { setting, order, revoked, allocations, ended, nonces, strangers }
+        let (was_answered, forgotten) = (false, 0);
+        Model { setting, order, revoked, allocations, ended, nonces, strangers, was_answered, forgotten }
     }
 
     /// Takes away all that has ended by now.
@@ -271,13 +284,29 @@ impl Model {
         self.strangers.retain(|key, _| key.0 != worker);
     }
 
+    /// What a worker's allocations have carried is counted from here on.
+    pub fn preset(&mut self, now: Now, worker: usize, count: u64) {
+        self.advance(now);
+        let of_worker = self.allocations.iter_mut().filter(|(path, _)| worker_of(path.0) == worker);
+        of_worker.for_each(|(_, allocation)| allocation.traffic = [count; 4]);
+    }
+
     /// Remembers the nonce of an answer.
     pub fn learn_nonce(&mut self, now: Now, to: Path, nonce: &[u8]) {
         self.nonces.insert(nonce.to_vec(), (to, now.mono_ms / 1000, self.nonce_prefix()));
     }
 
     /// What a datagram from a client must have led to. `pool` knows what was asked of it.
-    pub fn client(&mut self, now: Now, worker: usize, from: &Sender, bytes: &[u8], pool: &Pool) -> Expected {
+    pub fn client(
+        &mut self,
+        now: Now,
+        worker: usize,
+        from: &Sender,
+        bytes: &[u8],
+        pool: &Pool,
+        was_answered: bool,
+    ) -> Expected {
+        self.was_answered = was_answered;
         self.advance(now);
         let last = (self.setting.last_channel() >> 8) as u8;
         match bytes.first() {

@@ -82,8 +82,7 @@ impl Model {
         if let Some(reason) = allocation.meter(now, 0, rate, payload.len() as u64) {
             return self.too_much(now, path, reason);
         }
-        allocation.traffic[0] += 1;
-        allocation.traffic[1] += payload.len() as u64;
+        allocation.count(0, payload.len());
         Expected::ToPeer { from, peer, payload: payload.to_vec(), dont_fragment, own }
     }
 
@@ -125,8 +124,7 @@ impl Model {
             let path = *to;
             return self.too_much(now, path, reason);
         }
-        allocation.traffic[2] += 1;
-        allocation.traffic[3] += len as u64;
+        allocation.count(1, len);
         Expected::ToClient { to: *to, link: allocation.link, peer: from, channel }
     }
 

@@ -56,7 +56,8 @@ impl Model {
         let path = path(&from.tuple);
         let held = self.allocations.contains_key(&path);
         let grant = if r.method == m::BINDING { None } else { Some(self.authenticate(now, path, r)) };
-        let verified = held || from.tuple.transport.is_stream() || matches!(grant, Some(Ok(_)));
+        let is_proved = matches!(&grant, Some(Ok(grant)) if grant.key.is_some());
+        let verified = held || is_proved || from.tuple.transport.is_stream() && !r.is_signed();
         if !verified && !self.admit(now, worker, from.tuple.client.ip()) {
             return Expected::Silence(&[DropReason::Unverified]);
         }
@@ -80,7 +81,16 @@ impl Model {
             IpAddr::V6(ip) => ip.to_bits() >> 72 << 72,
         };
         let tokens = self.strangers.entry((worker, source)).or_default();
-        per_second == 0 || tokens.take(now, per_second, per_second * BURST_S, 1)
+        let take = |tokens: &mut Tokens| tokens.take(now, per_second, per_second * BURST_S, 1);
+        if per_second == 0 || take(tokens) {
+            return true;
+        }
+        if self.was_answered {
+            self.forgotten += 1;
+            *tokens = Tokens::default();
+            return take(tokens);
+        }
+        false
     }
 
     fn binding(&self, from: &Sender, r: &Reading) -> Reply {
@@ -138,7 +148,7 @@ impl Model {
             return refusal;
         }
         let payer = self.payer(grant, client.ip());
-        let (relays, missing, token) = match opened(r, &charged(grant, &payer), &pool.log) {
+        let (relays, missing, token) = match opened(r, &charged(grant, &payer, client.ip()), &pool.log) {
             Ok(outcome) => outcome,
             Err(code) => return Reply { may_change: true, ..Reply::error(r, &[code]) },
         };
@@ -402,16 +412,16 @@ fn opened(r: &Reading, payer: &Charged, log: &[Asked]) -> Result<Outcome, u16> {
 }
 
 /// What an allocation's first port must be charged to.
-fn charged(grant: &Grant, payer: &str) -> Charged {
+fn charged(grant: &Grant, payer: &str, source: IpAddr) -> Charged {
     let name = grant.name.clone().unwrap_or_default();
     let budget = grant.caps.bytes.zip(grant.expires_s).map(|(bytes, expires_s)| (name, bytes, expires_s));
-    Charged { account: payer.to_owned(), allocations_max: grant.caps.allocations, budget }
+    Charged { account: payer.to_owned(), source, allocations_max: grant.caps.allocations, budget }
 }
 
 fn code_of(error: PortError) -> u16 {
     match error {
         PortError::Family => 440,
-        PortError::Quota | PortError::Cap | PortError::UsedUp => 486,
+        PortError::Quota | PortError::Source | PortError::Cap | PortError::UsedUp => 486,
         PortError::Exhausted | PortError::Capacity | PortError::Budgets => 508,
     }
 }

@@ -4,13 +4,13 @@ use super::super::client::{Surroundings, payload};
 use super::super::message::{self as m, Class};
 use super::super::mirror::Mirror;
 use super::super::model::{Allocation, path};
-use super::super::network::Leg;
-use super::super::op::{Op, Part, Place, Refuge, Twist, Whom};
+use super::super::network::{Leg, Side};
+use super::super::op::{Op, Part, Place, Refuge, Severed, Twist, Whom};
 use super::super::operator::{self, Order};
 use super::super::setting::{Change, PEERS, addr};
 use super::{LAG_MS, OUT_LEN, World, worker_of};
 use std::net::SocketAddr;
-use turnpike::turn::allocation::State;
+use turnpike::turn::allocation::{State, Traffic};
 use turnpike::turn::{ClientAddr, FiveTuple, PeerAddr, Sender, Server};
 use turnpike::wire::attribute::IcmpError;
 
@@ -42,11 +42,13 @@ impl World {
             Op::Brink { nth, side } => self.brink(nth, side),
             Op::Wall { s } => self.wall_offset_s += s,
             Op::Lag => self.lag_until_ms = self.now.mono_ms + LAG_MS,
+            Op::Suspend { ms } => self.suspend(ms),
+            Op::Cut { side, ms } => self.cut(side, ms),
             Op::Disconnect { client } => self.disconnect(client),
             Op::Rebind { client, to } => self.rebind(client, to),
             Op::Close { nth } => self.close(nth),
             Op::Configure { change } => self.configure(change),
-            Op::Restart { worker } => self.restart(worker),
+            Op::Restart { worker, counters } => self.restart(worker, counters),
             Op::Drain { order } => self.drain_off(order.map(|(list, left_ms)| Order::new(self.now, list, left_ms))),
             Op::Revoke { whom } => self.revoke(whom),
             Op::Settle { nth, bytes_left } => self.settle(nth, bytes_left),
@@ -57,8 +59,36 @@ impl World {
         let mut writer = self.clients[client].clone();
         let held = self.pool.held();
         let bytes = writer.write(&self.surroundings(client, &held), class, method, parts, twist, fingerprint);
+        let is_good = self.is_eager && class == Class::Request && twist == Twist::None;
+        writer.pending = is_good.then(|| (bytes[8..20].try_into().expect("twelve bytes"), method, parts.to_vec()));
         self.clients[client] = writer;
         self.send(client, bytes);
+    }
+
+    /// A request that was challenged is asked again, once.
+    pub(super) fn meet_challenge(&mut self, client: usize, answer: &m::Reading) {
+        let challenged = self.clients[client].pending.take_if(|pending| pending.0 == answer.tid);
+        if let Some((_, method, parts)) = challenged.filter(|_| matches!(answer.code(), 401 | 438)) {
+            self.message(client, Class::Request, method, &parts, Twist::None, false);
+            self.clients[client].pending = None;
+        }
+    }
+
+    /// What was granted is made use of, both ways, while it lasts.
+    pub(super) fn use_grant(&mut self, client: usize, answer: &m::Reading) {
+        let is_grant = answer.code() == 0 && matches!(answer.method, m::CREATE_PERMISSION | m::CHANNEL_BIND);
+        let known = &self.clients[client];
+        let Some(&peer) = known.peers.last().filter(|_| is_grant) else { return };
+        match known.channels.last() {
+            Some(number) if answer.method == m::CHANNEL_BIND => {
+                self.send(client, [&number.to_be_bytes()[..], &[0, 60], &payload(60)].concat());
+            }
+            _ => {
+                let parts = [Part::Peer(peer), Part::Payload(60)];
+                self.message(client, Class::Indication, m::SEND, &parts, Twist::None, false);
+            }
+        }
+        self.peer_sends(peer, Place::Client(client), 160);
     }
 
     fn surroundings<'a>(&'a self, client: usize, held: &'a [SocketAddr]) -> Surroundings<'a> {
@@ -175,7 +205,7 @@ impl World {
         let verdict = self.servers[worker].handle_icmp(self.now, id, PeerAddr(peer), error, &mut out);
         self.trace.line(self.now.mono_ms, "   ", &verdict);
         let expected = self.model.icmp(self.now, at, peer, kind, code, 1280);
-        self.conclude(worker, None, Some(peer), &[], verdict, &out, &expected);
+        self.conclude(worker, None, Some(peer), &[], None, verdict, &out, &expected);
     }
 
     fn disconnect(&mut self, client: usize) {
@@ -190,8 +220,25 @@ impl World {
         }
     }
 
+    /// Nobody runs, and what arrives waits; then everyone runs at once.
+    fn suspend(&mut self, ms: u64) {
+        self.set_clock(self.now.mono_ms + ms);
+        self.advance(0);
+    }
+
+    fn cut(&mut self, side: Severed, ms: u64) {
+        let side = match side {
+            Severed::Client(client) => Side::Client(self.clients[client].tuple.client.0),
+            Severed::Clients => Side::Clients,
+            Severed::Peers => Side::Peers,
+        };
+        self.network.cut(side, self.now.mono_ms + ms);
+    }
+
     fn rebind(&mut self, client: usize, to: Refuge) {
         let old = self.clients[client].tuple.client.0;
+        // A connection has one port as long as it lasts.
+        let drifts = matches!(to, Refuge::Unnoticed | Refuge::Back) && !self.clients[client].is_stream();
         let next = if old.port() > 60_000 { 2000 } else { old.port().max(1000) + 1 };
         let held = self.pool.held();
         let address = match to {
@@ -199,11 +246,18 @@ impl World {
             Refuge::Teredo => addr("[2001:0:1::2]:4001"),
             Refuge::SixToFour => addr("[2002:808:808::2]:4001"),
             Refuge::Relayed(nth) if !held.is_empty() => held[nth % held.len()],
+            Refuge::Back if drifts && self.clients[client].former.is_some() => {
+                self.clients[client].former.take().expect("looked up before")
+            }
             _ if self.model.is_home(old) => SocketAddr::new(old.ip(), next),
             _ => SocketAddr::new(addr("5.5.9.1:1").ip(), next),
         };
         if self.clients.iter().all(|client| client.tuple.client.0 != address) {
-            self.clients[client].move_to(address);
+            if drifts {
+                self.clients[client].drift_to(address);
+            } else {
+                self.clients[client].move_to(address);
+            }
             self.clients[client].is_astray = !self.model.is_home(address);
         }
     }
@@ -270,11 +324,22 @@ impl World {
     }
 
     /// Another server takes a worker's allocations over, as after a live upgrade.
-    fn restart(&mut self, worker: usize) {
+    fn restart(&mut self, worker: usize, counters: Option<u64>) {
         let old = &self.servers[worker];
         let written = serde_json::to_string(&old.state()).expect("a state can be written");
-        let state: State = serde_json::from_str(&written).expect("and read");
+        let mut state: State = serde_json::from_str(&written).expect("and read");
         assert_eq!(state, old.state(), "the state is read as it was written");
+        if let Some(value) = counters {
+            self.model.preset(self.now, worker, value);
+            for allocation in &mut state.allocations {
+                allocation.traffic = Traffic {
+                    to_peer_packets: value,
+                    to_peer_bytes: value,
+                    to_client_packets: value,
+                    to_client_bytes: value,
+                };
+            }
+        }
         self.servers_made += 1;
         let mut new = Server::new(self.config.clone(), self.now, self.servers_made);
         new.drain(self.now, self.order.map(|order| order.told(self.now)));
@@ -290,6 +355,7 @@ impl World {
         assert_eq!(mirror.nameless(self.now), self.mirrors[worker].nameless(self.now), "what goes on");
         self.traffic.retain(|key, _| key.0 != worker);
         self.restarted_ms = self.now.mono_ms;
+        self.most_at_once[worker] = new.allocation_count();
         self.model.restart(worker);
         self.mirrors[worker] = mirror;
         self.servers[worker] = new;

@@ -10,6 +10,8 @@ use super::client::{Client, Credential};
 use super::message::{self as m, Algorithm};
 use super::mirror::Mirror;
 use super::model::{Model, path};
+#[cfg(test)]
+use super::network::Quality;
 use super::network::{Leg, Network};
 use super::op::{Op, Outlook, Pace};
 use super::operator::Order;
@@ -21,8 +23,8 @@ use super::{invariant, message};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use turnpike::turn::allocation::Traffic;
-use turnpike::turn::{AllocationId, Config, Event, FiveTuple, Now, PeerAddr, Sender, Server, Verdict};
+use turnpike::turn::allocation::{State, Traffic};
+use turnpike::turn::{AllocationId, Config, Event, FiveTuple, Now, PeerAddr, PortError, Sender, Server, Verdict};
 
 /// Bytes an answer may have.
 const OUT_LEN: usize = 1500;
@@ -32,6 +34,12 @@ const REFUSALS_MAX: usize = 3;
 const SCRIPT_PAUSE_MS: u64 = 10;
 /// How long a starved worker starves.
 const LAG_MS: u64 = 90_000;
+/// When a script begins.
+const BEGIN_MS: u64 = 1_000_000;
+/// Where a number of 32 bits has no more room for milliseconds (or, times a thousand, for seconds), and how long
+/// before that a world begins.
+const WRAP_MS: u64 = 1 << 32;
+const NEAR_MS: u64 = 400_000;
 /// Longer than any allocation lives.
 const EVERYTHING_ENDS_MS: u64 = 20_000_000;
 
@@ -46,6 +54,8 @@ pub struct World {
     pub traffic: BTreeMap<(usize, AllocationId), Traffic>,
     /// Most permissions and channels any setting so far allowed an allocation.
     pub crowd_max: (usize, usize),
+    /// Most allocations each worker's server had at once.
+    pub most_at_once: [usize; 2],
     pub trace: Trace,
     mirrors: Vec<Mirror>,
     model: Model,
@@ -59,6 +69,8 @@ pub struct World {
     config: Arc<Config>,
     pace: Pace,
     wall_offset_s: i64,
+    /// Clients meet a challenge at once, as real ones do; those of a script wait for their cue.
+    is_eager: bool,
     lag_until_ms: u64,
     restarted_ms: u64,
     servers_made: u64,
@@ -66,7 +78,7 @@ pub struct World {
 }
 
 /// The worker that serves a path: a hash of it, as the kernel would do.
-fn worker_of(client: SocketAddr) -> usize {
+pub fn worker_of(client: SocketAddr) -> usize {
     usize::from(client.port()) % 2
 }
 
@@ -76,11 +88,26 @@ impl World {
         let mut chance = Seeded::new(seed);
         let setting = Setting::choose(&mut chance);
         let pace = chance.pick(&[Pace::Calls, Pace::Minutes, Pace::Days]);
-        let mut world = World::build(setting, Network::choose(Seeded::new(chance.any())), pace, chance, replay);
+        let network = Network::choose(Seeded::new(chance.any()));
+        let begin_ms = match chance.below(16) {
+            0 => WRAP_MS - NEAR_MS,
+            1 => WRAP_MS * 1000 - NEAR_MS,
+            _ => 1_000_000 + chance.any() % 200_000_000,
+        };
+        let mut world = World::build(setting, network, pace, chance, begin_ms, replay);
+        world.is_eager = true;
         let kinds = world.setting.users.len() as u32 + Credential::LIMITED_KINDS;
+        // In some worlds all are one person, so that what a person may hold is reached.
+        let shared = world.chance.one_in(5).then(|| world.chance.below(kinds) as usize);
         for client in &mut world.clients {
             let chance = &mut world.chance;
-            client.kind = if chance.one_in(3) { chance.below(kinds) as usize } else { chance.below(2) as usize };
+            client.kind = if let Some(kind) = shared {
+                kind
+            } else if chance.one_in(3) {
+                chance.below(kinds) as usize
+            } else {
+                chance.below(2) as usize
+            };
             let ttl_s = i64::from(chance.pick(&[30, 600, 3600, 86_400]));
             client.algorithm = chance.pick(&[None, Some(Algorithm::Md5), Some(Algorithm::Sha256)]);
             client.credential = Credential::mint(&world.setting, client.kind, world.now.unix_s, ttl_s);
@@ -93,13 +120,55 @@ impl World {
         let mut setting = Setting::plain();
         change(&mut setting);
         let network = Network::perfect(Seeded::new(1));
-        World::build(setting, network, Pace::Calls, Seeded::new(2), String::from("this test"))
+        World::build(setting, network, Pace::Calls, Seeded::new(2), BEGIN_MS, String::from("this test"))
     }
 
-    fn build(setting: Setting, network: Network, pace: Pace, mut chance: Seeded, replay: String) -> World {
+    /// A calm world over another network, whose chances `seed` decides.
+    #[cfg(test)]
+    pub fn over(quality: Quality, seed: u64) -> World {
+        let network = Network::new(quality, Seeded::new(seed));
+        let replay = format!("this test, seed {seed}");
+        World::build(Setting::plain(), network, Pace::Calls, Seeded::new(!seed), BEGIN_MS, replay)
+    }
+
+    /// A calm world that begins shortly before the clock reaches `ms`.
+    #[cfg(test)]
+    pub fn shortly_before(ms: u64) -> World {
+        let network = Network::perfect(Seeded::new(1));
+        let replay = format!("this test, before {ms} ms");
+        World::build(Setting::plain(), network, Pace::Calls, Seeded::new(2), ms - NEAR_MS, replay)
+    }
+
+    /// A client takes the credential of a sort, which expires after `ttl_s` if it ever does.
+    #[cfg(test)]
+    pub fn give(&mut self, client: usize, kind: usize, ttl_s: i64) {
+        let credential = Credential::mint(&self.setting, kind, self.now.unix_s, ttl_s);
+        (self.clients[client].kind, self.clients[client].credential) = (kind, credential);
+    }
+
+    /// The clients as they are.
+    #[cfg(test)]
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
+    /// How often an outcome came up.
+    #[cfg(test)]
+    pub fn times(&self, name: &'static str, code: u16) -> u64 {
+        self.trace.tally.get(&(name, code)).copied().unwrap_or(0)
+    }
+
+    fn build(
+        setting: Setting,
+        network: Network,
+        pace: Pace,
+        mut chance: Seeded,
+        begin_ms: u64,
+        replay: String,
+    ) -> World {
         let mut nonce_key = [0; 32];
         nonce_key.fill_with(|| chance.below(256) as u8);
-        let now = Now { mono_ms: 1_000_000 + chance.any() % 200_000_000, unix_s: UNIX_START_S };
+        let now = Now { mono_ms: begin_ms, unix_s: UNIX_START_S };
         let config = setting.config(nonce_key);
         let servers: Vec<_> = (0..2).map(|_| Server::new(config.clone(), now, chance.any())).collect();
         let mut world = World {
@@ -108,6 +177,7 @@ impl World {
             pool: Pool::new(&setting, Seeded::new(chance.any())),
             traffic: BTreeMap::new(),
             crowd_max: (0, 0),
+            most_at_once: [0; 2],
             trace: Trace::new(replay),
             mirrors: vec![Mirror::default(); 2],
             model: Model::new(setting.clone()),
@@ -120,6 +190,7 @@ impl World {
             config,
             pace,
             wall_offset_s: 0,
+            is_eager: false,
             lag_until_ms: 0,
             restarted_ms: 0,
             servers_made: 2,
@@ -169,6 +240,9 @@ impl World {
     /// Lets everything end: no allocation, no port and no debt may remain.
     pub fn finish(&mut self) {
         self.trace.line(self.now.mono_ms, "", &"the end");
+        if self.model.forgotten > 0 {
+            self.trace.count("forgotten", 0);
+        }
         self.lag_until_ms = 0;
         self.advance(EVERYTHING_ENDS_MS);
         self.check();
@@ -232,19 +306,25 @@ impl World {
         match leg {
             Leg::Server { from, bytes } => self.client_says(&from, &bytes),
             Leg::Client { to, bytes } => self.tell_client(to, &bytes),
-            Leg::Relay { from, to, bytes } => self.peer_says(from, to, &bytes),
+            Leg::Relay { from, to, bytes } | Leg::Parcel { from, to, bytes } => self.peer_says(from, to, &bytes),
         }
     }
 
     fn client_says(&mut self, from: &Sender, bytes: &[u8]) {
         let worker = worker_of(from.tuple.client.0);
         self.pool.log.clear();
+        let crossed = self.pool.crossed;
+        let before = (!self.servers[worker].has_allocation(&from.tuple)).then(|| self.servers[worker].state());
         let mut out = [0xA5; OUT_LEN];
         let mut door = Door { pool: &mut self.pool, worker };
         let verdict = self.servers[worker].handle_client(self.now, from, bytes, &mut door, &mut out);
         self.trace.line(self.now.mono_ms, "   ", &verdict);
-        let expected = self.model.client(self.now, worker, from, bytes, &self.pool);
-        self.conclude(worker, Some(from), None, bytes, verdict, &out, &expected);
+        self.count_ports(crossed);
+        let expected = {
+            let was_answered = matches!(verdict, Verdict::Reply { .. });
+            self.model.client(self.now, worker, from, bytes, &self.pool, was_answered)
+        };
+        self.conclude(worker, Some(from), None, bytes, before.as_ref(), verdict, &out, &expected);
     }
 
     fn peer_says(&mut self, from: SocketAddr, at: SocketAddr, bytes: &[u8]) {
@@ -252,7 +332,23 @@ impl World {
         let verdict = self.servers[worker].handle_peer(self.now, id, PeerAddr(from), bytes.len());
         self.trace.line(self.now.mono_ms, "   ", &verdict);
         let expected = self.model.peer(self.now, at, from, bytes.len());
-        self.conclude(worker, None, Some(from), bytes, verdict, &[], &expected);
+        self.conclude(worker, None, Some(from), bytes, None, verdict, &[], &expected);
+    }
+
+    /// What came of asking for ports; `crossed` tokens had been used elsewhere before.
+    fn count_ports(&mut self, crossed: u64) {
+        if self.pool.crossed > crossed {
+            self.trace.count("token_elsewhere", 0);
+        }
+        for asked in &self.pool.log {
+            match asked.outcome {
+                Err(PortError::Quota) => self.trace.count("quota_user", 0),
+                Err(PortError::Source) => self.trace.count("quota_source", 0),
+                Err(PortError::Cap) => self.trace.count("quota_credential", 0),
+                Err(PortError::Capacity) => self.trace.count("quota_total", 0),
+                _ => {}
+            }
+        }
     }
 
     /// Compares an act with the model, checks it, and sees to its consequences.
@@ -263,12 +359,13 @@ impl World {
         from: Option<&Sender>,
         peer: Option<SocketAddr>,
         bytes: &[u8],
+        before: Option<&State>,
         verdict: Verdict,
         out: &[u8],
         expected: &super::model::Expected,
     ) {
         let events = self.drain(worker);
-        let act = Act { worker, from, peer, bytes, verdict, out, events: &events };
+        let act = Act { worker, from, peer, before, bytes, verdict, out, events: &events };
         agree(&self.servers[worker], &mut self.model, self.now, &act, expected);
         invariant::check_act(self, &act);
         self.count(&act.verdict);
@@ -303,7 +400,13 @@ impl World {
             }
             Verdict::ToRelay { from, to, payload, .. } => {
                 let bytes = act.bytes[payload].to_vec();
-                self.peer_says(from.0, to.0, &bytes);
+                match self.pool.holder(to.0) {
+                    Some((worker, _)) if worker != act.worker => {
+                        self.trace.count("parcel", 0);
+                        self.network.send(now_ms, Leg::Parcel { from: from.0, to: to.0, bytes }, true);
+                    }
+                    _ => self.peer_says(from.0, to.0, &bytes),
+                }
             }
             Verdict::ToClient { via, framing, .. } => {
                 let to = self.servers[act.worker].allocation(via).expect("it was there").tuple;
@@ -322,7 +425,8 @@ impl World {
     }
 
     fn tell_client(&mut self, to: FiveTuple, bytes: &[u8]) {
-        let Some(client) = self.clients.iter_mut().find(|client| client.tuple == to) else { return };
+        let Some(number) = self.clients.iter().position(|client| client.tuple == to) else { return };
+        let client = &mut self.clients[number];
         let Ok(answer) = m::read(bytes) else { return };
         client.learn(&answer);
         if client.refused > REFUSALS_MAX {
@@ -331,6 +435,10 @@ impl World {
         }
         if let Some(token) = answer.get(message::RESERVATION_TOKEN) {
             self.tokens.push(token.try_into().expect("a token has eight bytes"));
+        }
+        if self.is_eager {
+            self.meet_challenge(number, &answer);
+            self.use_grant(number, &answer);
         }
     }
 
@@ -342,7 +450,7 @@ impl World {
             match &event {
                 Event::Released { id, relayed, .. } => self.pool.give_back(self.now, worker, *id, relayed.0),
                 Event::Deleted { tuple, account, .. } => {
-                    self.pool.ledger.release(&account.payer);
+                    self.pool.ledger.release(&account.payer, tuple.client.ip());
                     self.model.advance(self.now);
                     self.model.notice(self.now, path(tuple));
                 }
@@ -350,6 +458,7 @@ impl World {
             }
             events.push(event);
         }
+        self.most_at_once[worker] = self.most_at_once[worker].max(self.servers[worker].allocation_count());
         events
     }
 
