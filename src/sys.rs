@@ -526,18 +526,29 @@ pub fn boot_clock_ms() -> u64 {
 
 /// Raises the soft limit of open files to the hard one and returns it.
 pub fn raise_file_limit() -> io::Result<u64> {
+    Ok(change_limit(libc::RLIMIT_NOFILE, |limit| limit.rlim_cur = limit.rlim_max)?.rlim_cur)
+}
+
+/// Keeps the memory of this process, which holds secrets, out of core files. At one byte none is
+/// written, and none handed to a program, for which the kernel asks for this very limit.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    let no_core = |limit: &mut libc::rlimit| {
+        limit.rlim_max = limit.rlim_max.min(1);
+        limit.rlim_cur = limit.rlim_max;
+    };
+    change_limit(libc::RLIMIT_CORE, no_core).map(drop)
+}
+
+fn change_limit(what: libc::__rlimit_resource_t, change: impl FnOnce(&mut libc::rlimit)) -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is an rlimit that lives for both calls.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) < 0 {
-            return Err(io::Error::last_os_error());
+    let is_changed = unsafe {
+        libc::getrlimit(what, &mut limit) == 0 && {
+            change(&mut limit);
+            libc::setrlimit(what, &limit) == 0
         }
-        limit.rlim_cur = limit.rlim_max;
-        if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(limit.rlim_cur)
+    };
+    if is_changed { Ok(limit) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The files that whoever started this process says it passed (`LISTEN_FDS`), in their order;

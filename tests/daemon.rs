@@ -15,12 +15,18 @@ mod certificate;
 mod client;
 #[path = "daemon/drain.rs"]
 mod drain;
+#[path = "daemon/flood.rs"]
+mod flood;
+#[path = "daemon/headers.rs"]
+mod headers;
 #[path = "daemon/icmp.rs"]
 mod icmp;
 #[path = "daemon/inside.rs"]
 mod inside;
 #[path = "daemon/lifecycle.rs"]
 mod lifecycle;
+#[path = "daemon/limits.rs"]
+mod limits;
 #[path = "daemon/link.rs"]
 mod link;
 #[path = "daemon/load.rs"]

@@ -225,14 +225,15 @@ fn write(waiting: &Receiver<Item>, mut out: impl Write) {
             }
         }
         // There is nowhere to complain to but the count.
-        LOST.fetch_add(batch.write(&mut out), Ordering::Relaxed);
+        let unwritten = batch.write(&mut out);
+        LOST.fetch_add(unwritten, Ordering::Relaxed);
         if let Some(written) = flushed {
             // Whoever waited may have lost patience.
             let _ = written.send(());
         }
         let lost = lines_lost();
-        // While the queue is full this line would be lost too.
-        let has_room = waiting.len() < LINES_MAX / 2;
+        // While the queue is full, or the disk, this line would be lost too.
+        let has_room = waiting.len() < LINES_MAX / 2 && unwritten == 0;
         if lost > told && has_room && told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
             tracing::warn!(
                 lines = lost - told,

@@ -18,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often a draining server looks whether its last allocation is gone.
@@ -28,6 +29,9 @@ const WATCH_CHECK: Duration = Duration::from_secs(1);
 const WORKER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long whoever asks for a reload or a drain waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reloads that were refused.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 /// What the main thread is asked.
 pub enum Wish {
@@ -208,6 +212,11 @@ impl Service {
         self.wishes.recv_timeout(if self.board.get().is_some() { DRAIN_CHECK } else { WATCH_CHECK })
     }
 
+    /// Whether the certificate that is presented is over.
+    pub fn has_expired(&self) -> bool {
+        super::run::has_expired(self.identity.as_ref())
+    }
+
     /// Puts another plan in force, as far as that goes without a restart.
     pub fn follow(&self, plan: Plan) {
         self.engine.configure(plan.engine.turn, &plan.engine.limits, plan.engine.log);
@@ -355,12 +364,16 @@ fn control(ask: Sender<Wish>, board: Board, book: Arc<Book>) -> Control {
         }),
         revocations: book,
         log_lines_lost: Arc::new(super::log::lines_lost),
+        reloads_refused: Arc::new(|| REFUSED.load(Ordering::Relaxed)),
     }
 }
 
 fn tell(outcome: &Outcome) {
     match outcome {
-        Err(fault) => tracing::error!("reload refused, the old configuration stays: {fault}"),
+        Err(fault) => {
+            REFUSED.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("reload refused, the old configuration stays: {fault}");
+        }
         Ok(Reloaded { applied, needs_restart }) => {
             tracing::info!(applied = applied.join(", "), "reloaded");
             if !needs_restart.is_empty() {

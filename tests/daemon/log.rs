@@ -9,16 +9,6 @@ use serde_json::Value;
 /// More lines than wait in the pipe, in the queue and in the reader.
 const LINES: usize = 14_000;
 
-/// The value of a metric.
-fn metric(server: &Server, name: &str) -> u64 {
-    let admin = server.told("admin").strip_prefix("http://").expect("an address").parse().expect("an address");
-    let mut stream = Stream::plain(admin);
-    stream.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let answer = String::from_utf8(stream.read_to_end()).expect("it is text");
-    let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {answer}"))
-}
-
 #[test]
 fn a_reader_that_is_stuck_stops_neither_the_relay_nor_the_end() {
     let server = Server::start(&["log.level=trace", "http.admin_listen=127.0.0.1:0"]);
@@ -30,7 +20,7 @@ fn a_reader_that_is_stuck_stops_neither_the_relay_nor_the_end() {
     for _ in 0..LINES {
         alice.echo();
     }
-    assert!(metric(&server, "turnpike_log_lines_lost_total") > 0);
+    assert!(server.metric("turnpike_log_lines_lost_total") > 0);
     for number in 0..100_u32 {
         alice.send_to(peer.addr(), &number.to_be_bytes());
         assert_eq!(peer.receive(), ((&number.to_be_bytes()).into(), relayed));

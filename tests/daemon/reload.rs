@@ -307,3 +307,52 @@ fn a_secret_that_is_rotated_in_its_file_needs_no_signal_and_ends_no_session() {
     server.stop();
     std::fs::remove_dir_all(folder).expect("the folder is there");
 }
+
+// FI-20
+#[test]
+fn a_users_file_that_is_cut_or_is_no_file_any_more_leaves_the_old_users() {
+    let folder = std::env::temp_dir().join(format!("turnpike-users-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the folder is made");
+    let file = folder.join("users");
+    std::fs::write(&file, "carol:chorus\n").expect("the file is written");
+    let server = Server::start(&[&format!("auth.users_file={}", file.display())]);
+    let udp = server.addr("udp", LOOPBACK[0]);
+    let allocates = |user| {
+        let mut caller = Caller::as_user(user, Via::Udp, udp);
+        let code = caller.ask(allocate()).code();
+        if code == 0 {
+            caller.end();
+        }
+        code
+    };
+    let (carol, dave) = (("carol", "chorus"), ("dave", "denim"));
+    assert_eq!((allocates(carol), allocates(dave)), (0, 401));
+    let pipe = || {
+        let made = std::process::Command::new("mkfifo").arg(&file).status();
+        assert!(made.expect("mkfifo is there").success());
+    };
+    let long = || std::fs::File::create(&file).and_then(|file| file.set_len(100 << 20)).expect("it takes no room");
+    let puts: [(&str, &dyn Fn()); 6] = [
+        ("the file holds no user", &|| std::fs::write(&file, "").expect("the file is written")),
+        ("a user is written", &|| std::fs::write(&file, "dave:denim\ncar").expect("the file is written")),
+        ("larger than 1 MiB", &long),
+        ("no file", &pipe),
+        ("is a directory", &|| std::fs::create_dir(&file).expect("it is made")),
+        ("No such file", &|| ()),
+    ];
+    for (why, put) in puts {
+        // What was there may be of another kind.
+        let _ = std::fs::remove_file(&file).or_else(|_| std::fs::remove_dir(&file));
+        put();
+        server.signal("HUP");
+        let line = server.log_until("reload refused").to_lowercase();
+        assert!(line.contains(&why.to_lowercase()) && !line.contains("denim"), "{why}: {line}");
+        assert_eq!((allocates(carol), allocates(dave)), (0, 401), "{why}");
+    }
+    std::fs::write(&file, "carol:chorus\ndave:denim\n").expect("the file is written");
+    reload(&server, "\"reloaded\"");
+    assert_eq!((allocates(carol), allocates(dave)), (0, 0));
+    server.signal("INT");
+    assert_eq!(server.wait().0.code(), Some(0));
+    std::fs::remove_dir_all(folder).expect("the folder is there");
+}

@@ -62,6 +62,23 @@ fn files_and_ports_come_back() {
     server.stop();
 }
 
+// A worker that serves nobody sleeps, and would not tell.
+#[test]
+fn free_ports_are_told_whichever_worker_gives_them_out() {
+    let server = Server::start(&["workers=4", "http.admin_listen=127.0.0.1:0"]);
+    let udp = server.addr("udp", LOOPBACK[0]);
+    let mut witness = Caller::new(Via::Udp, udp);
+    let all = server.metric("turnpike_ports_free");
+    for _ in 0..10 {
+        let (mut caller, _) = Caller::allocated(Via::Udp, udp);
+        let told = |ports| server.metric("turnpike_ports_free") == ports;
+        wait_until(&mut witness, || told(all - 1), "one is taken");
+        caller.end();
+        wait_until(&mut witness, || told(all), "it is given back");
+    }
+    server.stop();
+}
+
 /// Asks on a stream that may have to wait until it is accepted.
 fn is_answered(stream: &mut Stream, patience: Duration) -> bool {
     stream.tcp().set_read_timeout(Some(patience)).expect("TCP takes its options");

@@ -2,11 +2,12 @@
 
 use super::certificate::{CERTIFICATE, KEY};
 use super::ports::Stretch;
+use crate::wire_client::{ALICE, BOB};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +18,26 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take for one line of its log, or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What no server may ever say: passwords, secrets and the private key of tests.
+const SECRETS: [&str; 6] = [
+    ALICE.1,
+    BOB.1,
+    "bricklayer",
+    "sixteen bytes or more",
+    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg",
+    "6V80YnTh57ALoic+0MY/sRTa0Als5AbnzfuKxvo4cz6PkIeWqw+Eb2Cc",
+];
+/// The environment variable that has servers log so much: `TURNPIKE_TEST_LOG=trace`.
+const LEVEL: &str = "TURNPIKE_TEST_LOG";
+
+/// Ends the tests at once when a line of a log holds a secret.
+fn keeps_secrets(line: &str) {
+    if let Some(secret) = SECRETS.iter().find(|secret| line.contains(**secret)) {
+        eprintln!("FAILED: `{secret}` is in the log: {line}");
+        std::process::abort();
+    }
+}
 
 /// A directory of one test, gone with it.
 struct Scratch(PathBuf);
@@ -50,8 +71,9 @@ pub struct Server {
     scratch: Scratch,
 }
 
-/// Starts the binary with a configuration for tests, and settings that win over it.
-fn spawn(scratch: &Scratch, files_max: Option<u32>, settings: &[&str]) -> Child {
+/// Starts the binary with a configuration for tests, and settings that win over it. `by` is what it is started by:
+/// a program and its arguments, or nothing.
+fn spawn(scratch: &Scratch, by: &[&str], settings: &[&str]) -> Child {
     let configuration = r#"
 realm = "example.org"
 workers = 1
@@ -78,13 +100,11 @@ format = "json"
     for (name, text) in [("turnpike.toml", configuration), ("cert.pem", CERTIFICATE), ("key.pem", KEY)] {
         fs::write(scratch.0.join(name), text).expect("the scratch directory takes files");
     }
-    let binary = env!("CARGO_BIN_EXE_turnpike");
-    let mut command = Command::new(if files_max.is_some() { "sh" } else { binary });
-    if let Some(files) = files_max {
-        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), binary]);
-    }
-    command.arg("run").arg("-c").arg(scratch.0.join("turnpike.toml"));
-    for setting in settings {
+    let mut line = by.iter().chain([&env!("CARGO_BIN_EXE_turnpike")]);
+    let mut command = Command::new(line.next().expect("the binary is its last word"));
+    command.args(line).arg("run").arg("-c").arg(scratch.0.join("turnpike.toml"));
+    let level = std::env::var(LEVEL).map(|level| format!("log.level={level}"));
+    for setting in level.iter().map(String::as_str).chain(settings.iter().copied()) {
         command.args(["--set", setting]);
     }
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TURNPIKE__")) {
@@ -95,37 +115,47 @@ format = "json"
 
 /// What a server that must not start says, and how it ends.
 pub fn refused(settings: &[&str]) -> (ExitStatus, String) {
-    let mut server = Server::launch(Stretch::next(), None, settings);
-    let status = server.end();
-    (status, server.log.take().join("\n"))
+    refused_by(&[], settings)
+}
+
+/// The same of one that is started by another program.
+pub fn refused_by(by: &[&str], settings: &[&str]) -> (ExitStatus, String) {
+    Server::launch(Stretch::next(), by, settings).last_words()
 }
 
 impl Server {
     /// Starts a server that relays from a stretch of its own.
     pub fn start(settings: &[&str]) -> Server {
+        Server::by(&[], settings)
+    }
+
+    /// The same by another program, which becomes the server.
+    pub fn by(program: &[&str], settings: &[&str]) -> Server {
         let ports = Stretch::next();
         let range = ports.relay();
-        Server::on(ports, &range, settings)
+        Server::serving(ports, &range, program, settings)
     }
 
     /// Starts a server that relays from a part of a stretch.
     pub fn on(ports: Stretch, range: &RangeInclusive<u16>, settings: &[&str]) -> Server {
-        let relay = format!("relay.ports={}-{}", range.start(), range.end());
-        let mut server = Server::launch(ports, None, &[&[relay.as_str()], settings].concat());
-        server.listening = server.wait_until_serving();
-        server
+        Server::serving(ports, range, &[], settings)
     }
 
     /// Starts a server that may have so many files open.
     pub fn with_files(files_max: u32) -> Server {
-        let mut server = Server::launch(Stretch::next(), Some(files_max), &[]);
+        Server::by(&["sh", "-c", &format!("ulimit -n {files_max} && exec \"$0\" \"$@\"")], &[])
+    }
+
+    fn serving(ports: Stretch, range: &RangeInclusive<u16>, by: &[&str], settings: &[&str]) -> Server {
+        let relay = format!("relay.ports={}-{}", range.start(), range.end());
+        let mut server = Server::launch(ports, by, &[&[relay.as_str()], settings].concat());
         server.listening = server.wait_until_serving();
         server
     }
 
-    fn launch(ports: Stretch, files_max: Option<u32>, settings: &[&str]) -> Server {
+    fn launch(ports: Stretch, by: &[&str], settings: &[&str]) -> Server {
         let scratch = Scratch::new();
-        let mut child = spawn(&scratch, files_max, settings);
+        let mut child = spawn(&scratch, by, settings);
         let pipe = child.stderr.take().expect("the log is a pipe");
         let (sender, lines) = channel();
         let ear = Arc::<Mutex<()>>::default();
@@ -133,6 +163,7 @@ impl Server {
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 drop(listening.lock());
+                keeps_secrets(&line);
                 if sender.send(line).is_err() {
                     break;
                 }
@@ -177,15 +208,17 @@ impl Server {
         self.log.borrow()[already..].to_vec()
     }
 
-    /// Waits until the process has ended, whoever reads its log.
+    /// Whether the process has ended, whoever reads its log.
+    pub fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("nobody has waited for it");
+        // It stays a zombie until it is waited for.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    }
+
+    /// Waits until it has.
     pub fn wait_until_gone(&self) {
         let end = Instant::now() + PATIENCE;
-        let state = || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("nobody has waited for it");
-            stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
-        };
-        // It stays a zombie until it is waited for.
-        while state() != Some('Z') {
+        while !self.has_ended() {
             assert!(Instant::now() < end, "the server does not end");
             std::thread::yield_now();
         }
@@ -206,7 +239,12 @@ impl Server {
 
     /// Writes a file beside the configuration, `turnpike.toml`.
     pub fn write(&self, name: &str, text: &str) {
-        fs::write(self.scratch.0.join(name), text).expect("the scratch directory takes files");
+        fs::write(self.path(name), text).expect("the scratch directory takes files");
+    }
+
+    /// The path of a file beside the configuration.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.0.join(name)
     }
 
     /// Where `udp`, `tcp` or `tls` is served on an address.
@@ -243,6 +281,25 @@ impl Server {
     pub fn wait(mut self) -> (ExitStatus, Duration) {
         let began = Instant::now();
         (self.end(), began.elapsed())
+    }
+
+    /// Waits for the end and returns how it ended and all that it has said.
+    pub fn last_words(mut self) -> (ExitStatus, String) {
+        let status = self.end();
+        (status, self.log.take().join("\n"))
+    }
+
+    /// The value of a metric, which has to be there. Needs `http.admin_listen`.
+    pub fn metric(&self, name: &str) -> u64 {
+        let admin = self.told("admin");
+        let mut stream = TcpStream::connect(admin.strip_prefix("http://").expect("an address")).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("TCP takes its options");
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).expect("it is taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it is answered with text");
+        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {answer}"))
     }
 
     /// Ends the server and fails unless it was alive and well and has had nothing to complain of.

@@ -4,6 +4,7 @@
 //! The side plane is not asked: calls go on without it, and ending the process would end them.
 
 use crate::bus::{Command, Mailbox, Reply};
+use crate::engine;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use sd_notify::NotifyState;
 use std::convert::Infallible;
@@ -50,7 +51,8 @@ fn watch(questions: &mut Questions, period: Duration, ended: &Receiver<Infallibl
             true => feed(),
             // Said once, not in every period.
             false if silent != told => {
-                tracing::error!(workers = ?silent, "workers do not answer: the watchdog is not fed")
+                let threads = whereabouts(&silent);
+                tracing::error!(workers = ?silent, threads, "workers do not answer: the watchdog is not fed")
             }
             false => {}
         }
@@ -60,6 +62,21 @@ fn watch(questions: &mut Questions, period: Duration, ended: &Receiver<Infallibl
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// What the kernel says of the threads of these workers: `R` runs, `S` and `D` wait in a system call, of which
+/// this is the number. No more can be said without stopping them.
+fn whereabouts(workers: &[usize]) -> String {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten().map(|task| task.path());
+    let said = tasks.filter_map(|task| {
+        let stat = std::fs::read_to_string(task.join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+        let is_meant = workers.iter().any(|worker| name == engine::thread_name(*worker));
+        let syscall = std::fs::read_to_string(task.join("syscall")).unwrap_or_default();
+        let syscall = syscall.split_whitespace().next().unwrap_or("unknown");
+        is_meant.then(|| format!("{name}: {}, system call {syscall}", rest.get(..1).unwrap_or_default()))
+    });
+    said.collect::<Vec<_>>().join("; ")
 }
 
 /// A question to each worker, of which each has at most one before it.
@@ -140,6 +157,22 @@ mod tests {
         assert!(questions.silent(Instant::now() + PATIENCE).is_empty());
         questions.ask();
         assert!(questions.silent(Instant::now() + PATIENCE).is_empty());
+    }
+
+    #[test]
+    fn the_thread_of_a_silent_worker_is_found_by_its_name() {
+        let (stop, stopped) = crossbeam_channel::bounded::<Infallible>(0);
+        let thread = std::thread::Builder::new().name(engine::thread_name(77));
+        let thread = thread.spawn(move || stopped.recv().unwrap_err()).unwrap();
+        let end = Instant::now() + PATIENCE;
+        // The kernel learns the name when the thread runs.
+        while !whereabouts(&[77, 78]).starts_with("relay-77: ") {
+            assert!(Instant::now() < end, "{}", whereabouts(&[77, 78]));
+        }
+        assert!(!whereabouts(&[77, 78]).contains("relay-78"));
+        drop(stop);
+        thread.join().unwrap();
+        assert_eq!(whereabouts(&[78]), "");
     }
 
     #[test]
