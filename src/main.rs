@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use turnpike::cli::{self, Arguments, Command};
 
 fn main() -> ExitCode {
+    cli::keep_secrets();
     let done = match Arguments::parse().command {
         Command::Dev(options) => cli::dev::dev(&options),
         Command::Run(options) => cli::run::run(&options),

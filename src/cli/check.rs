@@ -10,7 +10,7 @@ use std::fmt::Write;
 const ORIGIN_COLUMN: usize = 48;
 
 /// `turnpike check`.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(after_help = "Example:\n  turnpike check -c /etc/turnpike.toml\n  \
                         turnpike check -c /etc/turnpike.toml --format json | jq .warnings")]
 pub struct Options {

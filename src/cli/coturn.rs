@@ -4,7 +4,7 @@ use super::{Configuration, Failure, print, run};
 use crate::config::coturn::{Flags, flags};
 
 /// `turnpike coturn`.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(after_help = "Example:\n  turnpike coturn -c /etc/turnserver.conf -v\n  \
                         turnpike coturn -n -a -f -L 192.0.2.7 -r example.org -u alice:wonderland")]
 pub struct Options {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `turnpike credentials`.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(after_help = "Example:\n  turnpike credentials --user alice --ttl 8h -c /etc/turnpike.toml\n  \
                         turnpike credentials --user guest --allocations 2 --bytes 1000000000 -c /etc/turnpike.toml")]
 pub struct Options {

@@ -17,7 +17,7 @@ use std::fmt::Write;
 const LABEL_COLUMN: usize = 9;
 
 /// `turnpike explain`.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(after_help = "Example:\n  turnpike explain peer 10.0.0.1 -c /etc/turnpike.toml\n  \
                         turnpike explain credential 1893456000:alice -c /etc/turnpike.toml\n  \
                         turnpike explain client 2002:c000:204::1 -c /etc/turnpike.toml")]
@@ -28,7 +28,7 @@ pub struct Options {
 }
 
 /// What can be explained.
-#[derive(Debug, clap::Subcommand)]
+#[derive(clap::Subcommand)]
 pub enum About {
     /// Whether clients may reach a peer, and by which rule
     #[command(after_help = "Example:\n  turnpike explain peer 10.0.0.1:5000 --user alice -c /etc/turnpike.toml")]
@@ -69,7 +69,7 @@ pub enum About {
 }
 
 /// What every explanation needs.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct Shared {
     /// Where the configuration is.
     #[command(flatten)]

@@ -6,7 +6,7 @@ use crate::config::{self, Fault};
 use std::path::PathBuf;
 
 /// `turnpike import`.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(after_help = "Example:\n  turnpike import /etc/turnserver.conf > turnpike.toml\n  \
                         turnpike import --from-version 4.6.1 /etc/turnserver.conf > turnpike.toml")]
 pub struct Options {

@@ -88,7 +88,7 @@ pub enum Command {
 }
 
 /// Where the configuration is; the same for every command that reads one.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct Configuration {
     /// A .toml file, a directory of them, or coturn's turnserver.conf; later ones win key by key
     #[arg(short = 'c', long = "config", value_name = "FILE")]
@@ -152,6 +152,12 @@ impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Failure::Configuration(fault)
     }
+}
+
+/// Does what keeps secrets out of files before any is read: no core is dumped.
+pub fn keep_secrets() {
+    // Where that is not allowed, whoever forbade it has set the limit.
+    let _ = crate::sys::forbid_core_dumps();
 }
 
 /// Looks at this machine.

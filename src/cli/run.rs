@@ -2,15 +2,17 @@
 
 use super::serve::{Outcome, Service, Unstarted, plane_failure};
 use super::{Configuration, Failure, host, log, service};
-use crate::config::{Changes, Host, Loaded, coturn};
+use crate::config::{Changes, Host, Identity, Loaded, coturn};
 use crate::engine::Listen;
 use crate::http::Part;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `turnpike run`.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(after_help = "Example:\n  turnpike run -c /etc/turnpike.toml --set log.level=debug")]
 pub struct Options {
     /// Where the configuration is.
@@ -72,6 +74,9 @@ fn reload(
     told: &mut BTreeSet<String>,
 ) -> Outcome {
     let text = |failure: Failure| failure.to_string();
+    if let Some(file) = emptied(&options.configuration.files) {
+        return Err(format!("the file is empty, as one is that is being written ({})", file.display()));
+    }
     let mut loaded = options.configuration.load().map_err(|fault| fault.to_string())?;
     if let Some(what) = coturn::unread(loaded.origins.notes()) {
         return Err(what);
@@ -80,11 +85,28 @@ fn reload(
     loaded.file.realm = realm.parse()?;
     let level = loaded.file.log.level;
     let plan = loaded.plan(&host().map_err(text)?).map_err(|fault| fault.to_string())?;
+    if has_expired(plan.identity.as_ref()) && !service.has_expired() {
+        let fault = loaded.origins.fault("tls.cert", "the certificate has expired, and the one before has not");
+        return Err(fault.hint("renew it; until then the one before is presented").to_string());
+    }
     warn(&plan.warnings, told);
     super::log::set_level(level);
     service.follow(plan);
     *changes = seen;
     Ok(reloaded)
+}
+
+/// A file that was cut to nothing. To start with nothing configured is safe; to forget all users and
+/// limits while serving is an accident.
+fn emptied(files: &[PathBuf]) -> Option<&PathBuf> {
+    files.iter().find(|file| file.metadata().is_ok_and(|found| found.is_file() && found.len() == 0))
+}
+
+/// Whether the certificate of an identity is over.
+pub(super) fn has_expired(identity: Option<&Identity>) -> bool {
+    let certificate = identity.and_then(Identity::certificate);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    certificate.is_some_and(|certificate| certificate.not_after_unix_s <= now.as_secs())
 }
 
 /// Why the engine did not start. Any of it may be over at the next try, as an address that moves
