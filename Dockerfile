@@ -12,10 +12,12 @@ COPY . .
 # Linked with libc inside. Names are looked up in /etc/hosts and by DNS.
 RUN cargo rustc --release --locked --bin turnpike -- -C target-feature=+crt-static \
  && strip --strip-debug -o /turnpike target/release/turnpike \
- && ! readelf --program-headers /turnpike | grep INTERP
+ && ! readelf --program-headers /turnpike | grep INTERP \
+ && packaging/third-party.sh > /THIRD-PARTY.txt
 
 FROM scratch
 COPY --from=build /turnpike /turnpike
+COPY --from=build /THIRD-PARTY.txt /src/LICENSE-MIT /src/LICENSE-APACHE /usr/share/doc/turnpike/
 COPY etc/turnpike.toml /etc/turnpike/turnpike.toml
 # No name is needed. For ports below 1024 either set net.ipv4.ip_unprivileged_port_start on the host, or run it with
 # --user 0 --cap-drop ALL --cap-add NET_BIND_SERVICE.

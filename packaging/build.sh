@@ -2,12 +2,13 @@
 # Builds the packages: a .deb and an .rpm with the binary, its unit, configuration, manual and completions; and the
 # static binary that the container image is made of.
 #
-#   packaging/build.sh              all of it, into target/packages/
+#   packaging/build.sh              all of it, into target/packages/, which is emptied first
 #   packaging/build.sh deb rpm      only these; also: static
 #   packaging/build.sh --install    installs the tools at the versions used here
 #
-# Needs cargo-deb and cargo-generate-rpm, and Debian's build-essential. The same sources and tools give the same bytes:
-# times are those of the last commit, or SOURCE_DATE_EPOCH.
+# Needs cargo-deb and cargo-generate-rpm, and Debian's build-essential. The same sources and tools give the same bytes,
+# wherever they are: packaging/reproduce tries it. Times are those of the last commit, or SOURCE_DATE_EPOCH. Beside the
+# packages are their SHA-256 sums, the versions of the compilers, and the licences of what is linked in.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,8 +33,11 @@ install_tools() {
 # What the binary itself writes: the manual and the completions. Both package formats want pages compressed.
 stage() {
   local shell binary=$TARGET/release/turnpike
-  rm -rf "$STAGE"
+  rm -rf "$STAGE" "$OUT"
   mkdir -p "$STAGE"/{man1,man5,completions} "$OUT"
+  packaging/third-party.sh >"$STAGE/THIRD-PARTY.txt"
+  cp "$STAGE/THIRD-PARTY.txt" "$OUT/"
+  { rustc -vV; cc --version | head -1; } >"$OUT/BUILT-WITH.txt"
   # The names of functions stay, for what a panic says.
   strip --strip-debug -o "$STAGE/turnpike" "$binary"
   "$binary" man "$STAGE/pages"
@@ -48,12 +52,12 @@ stage() {
 
 build_deb() {
   has cargo-deb || die "cargo-deb is missing: packaging/build.sh --install"
-  SOURCE_DATE_EPOCH=$epoch cargo deb --no-build --locked --output "$OUT/"
+  cargo deb --no-build --locked --output "$OUT/"
 }
 
 build_rpm() {
   has cargo-generate-rpm || die "cargo-generate-rpm is missing: packaging/build.sh --install"
-  cargo generate-rpm --target-dir "$TARGET" --output "$OUT/" --source-date "$epoch"
+  cargo generate-rpm --target-dir "$TARGET" --output "$OUT/" --source-date "$SOURCE_DATE_EPOCH"
 }
 
 # Only the last step differs from the build above: the same code, linked with libc inside. Names are still looked up
@@ -80,13 +84,12 @@ while (($# > 0)); do
 done
 ((${#wanted[@]} > 0)) || wanted=(deb rpm static)
 
-# Outside a clone there is no commit to tell the time of.
-# Not exported: cargo compiles all C again where it appears or goes, and none of it holds a time.
-epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date -r CHANGELOG.md +%s)}
-
+# shellcheck source=packaging/reproducible.sh
+source packaging/reproducible.sh
 cargo build --release --locked
 stage
 for package in "${wanted[@]}"; do
   "build_$package"
 done
+(cd "$OUT" && sha256sum -- * >"../SHA256SUMS" && mv ../SHA256SUMS .)
 ls -l "$OUT"

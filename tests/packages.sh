@@ -42,6 +42,14 @@ expose() {
   systemd-analyze security --offline=true --no-pager --threshold="$2" "$1" | tail -1
 }
 
+# What stands beside the packages: their sums, and the licences of what is in them.
+check_sums() {
+  (cd "$TARGET/packages" && sha256sum --check --quiet SHA256SUMS) || die "SHA256SUMS is of other files"
+  grep -q '^rustls .*: ' "$TARGET/packages/THIRD-PARTY.txt" || die "THIRD-PARTY.txt names no rustls"
+  grep -q 'THIRD-PARTY.txt$' < <(rpm -qpl "$(newest rpm)") || die "the .rpm has no THIRD-PARTY.txt"
+  grep -qE 'THIRD-PARTY.txt(.gz)?$' < <(dpkg-deb --contents "$(newest deb)") || die "the .deb has no THIRD-PARTY.txt"
+}
+
 # The units are what systemd takes them for, and as closed as they were designed to be.
 check_units() {
   local unit bare=$scratch/bare said
@@ -207,6 +215,7 @@ case ${1:-} in
 esac
 ((EUID == 0)) || die "namespaces and debootstrap need root"
 deb=$(newest deb)
+check_sums
 check_rpm "$(newest rpm)"
 check_static "$TARGET/packages/turnpike-static"
 fetch_base

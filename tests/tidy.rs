@@ -80,6 +80,9 @@ const FLOORS: &[(&str, &[&str])] = &[
 /// Names that say nothing.
 const EMPTY_WORDS: &[&str] = &["manager", "helper", "util", "common", "misc", "do_"];
 
+/// Where a long run of the fuzz targets keeps what it finds; not there before one.
+const MADE_BY_FUZZING: &str = "fuzz/found";
+
 /// Lines a source file may have before it has become two.
 const LINES_MAX: usize = 600;
 
@@ -182,6 +185,46 @@ fn unsafe_code_is_in_one_file_and_every_block_has_its_proof() {
     }
 }
 
+/// The function each unsafe block of a file is in, with the type it belongs to.
+fn unsafe_blocks(text: &str) -> Vec<String> {
+    let (mut owner, mut function, mut blocks) = (String::new(), String::new(), Vec::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("impl ") {
+            owner = rest.split([' ', '<']).next().unwrap().to_owned() + "::";
+        } else if line.starts_with('}') {
+            owner.clear();
+        }
+        if let Some((_, rest)) = code(line).split_once("fn ") {
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            function = format!("{owner}{name}");
+        }
+        blocks.extend(code(line).matches("unsafe {").map(|_| function.clone()));
+    }
+    blocks
+}
+
+#[test]
+fn the_list_of_unsafe_blocks_is_that_of_the_code() {
+    let code = fs::read_to_string(root().join("src/sys.rs")).unwrap();
+    let document = fs::read_to_string(root().join("docs/unsafe.md")).unwrap();
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| row.split('`').next());
+    let blocks = unsafe_blocks(&code);
+    assert!(blocks.len() > 10, "the blocks were found");
+    assert_eq!(rows.collect::<Vec<_>>(), blocks);
+}
+
+#[test]
+fn nothing_that_must_not_be_guessed_comes_from_a_quick_generator() {
+    for (name, text) in sources() {
+        for (number, line) in text.lines().enumerate() {
+            for word in ["fastrand", "SmallRng", "thread_rng", "use rand::", " rand::"] {
+                let hit = code(line).contains(word);
+                assert!(!hit, "{name}:{}: `{word}`: random numbers come from the kernel", number + 1);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_module_opens_with_its_promise() {
     for (name, text) in sources() {
@@ -200,7 +243,7 @@ fn documents_name_files_that_exist() {
             let is_path = ["src/", "tests/", "benches/", "docs/", "etc/", "fuzz/", "systemd/"]
                 .iter()
                 .any(|folder| word.starts_with(folder));
-            let literal = !word.contains(['*', '<', '{', '$', '…']);
+            let literal = !word.contains(['*', '<', '{', '$', '…']) && !word.starts_with(MADE_BY_FUZZING);
             if is_path && literal {
                 named += 1;
                 assert!(root().join(word).exists(), "{} names {word}, which is not there", document.display());
@@ -235,6 +278,15 @@ fn every_dependency_has_its_reason() {
     for name in names {
         assert!(reasons.contains(&format!("`{name}`")), "docs/dependencies.md gives no reason for {name}");
     }
+}
+
+#[test]
+fn the_number_of_packages_is_the_one_that_is_written_down() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let packages = lock.lines().filter(|line| *line == "[[package]]").count();
+    let sentence = format!("It names {packages} packages,");
+    let document = fs::read_to_string(root().join("docs/dependencies.md")).unwrap();
+    assert!(document.contains(&sentence), "docs/dependencies.md does not say `{sentence}`");
 }
 
 #[test]

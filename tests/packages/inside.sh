@@ -104,6 +104,8 @@ expect "at boot" enabled "$(systemctl is-enabled turnpike.service)"
 expect "the sockets at boot" disabled "$(systemctl is-enabled turnpike.socket || true)"
 expect "the status" "serving: udp 127.0.0.1:3478*" "$(property StatusText)"
 expect "its user" turnpike "$(stat -c %U "/proc/$(property MainPID)")"
+# At one byte no core is written, and none handed to a program.
+expect "its core files" "1 1" "$(awk '/^Max core file size/ { print $5, $6 }' "/proc/$(property MainPID)/limits")"
 expect "its system call filter" 2 "$(of_process Seccomp)"
 expect "new privileges" 1 "$(of_process NoNewPrivs)"
 expect "its capabilities" 0000000000000400 "$(of_process CapEff)"
