@@ -11,8 +11,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly FUZZ_TARGETS=(stun_parse stream_deframe channel_data server_ops)
+readonly FUZZ_TARGETS=(
+  stun_parse stun_roundtrip channel_data stream_deframe tls_stream server_ops peer_policy http_ws_step config
+)
 readonly FUZZ_SECONDS=10
+readonly ADVISORIES_SECONDS=120
 readonly CARGO_FUZZ_VERSION=0.13.2
 readonly NODE_MAJOR_MIN=20
 readonly POLICY=/usr/sbin/policy-rc.d
@@ -76,6 +79,9 @@ mandoc mandoc
 zsh zsh
 fish fish
 systemd-analyze systemd
+strace strace
+nft nftables
+faketime faketime
 PACKAGES
   [[ $with_all == yes ]] || return 0
   while read -r program package; do
@@ -168,8 +174,14 @@ begin "clippy"
 cargo clippy --all-targets --locked -- -D warnings
 begin "tests"
 cargo test --locked
-begin "release build"
-cargo build --release --locked
+begin "loads, for a moment"
+benches/figures --smoke
+benches/soak --smoke
+if [[ $with_all == no ]]; then
+  # The packages below are made of one.
+  begin "release build"
+  cargo build --release --locked
+fi
 begin "units"
 tests/packages.sh --unit
 if [[ $with_all == yes ]]; then
@@ -182,16 +194,25 @@ else
   end_section
   printf '\nnot checked: packages (--all builds, installs and tries them)\n'
 fi
+begin "fuzz targets built"
+cargo fuzz build -s none
 for target in "${FUZZ_TARGETS[@]}"; do
   begin "fuzz $target"
   fuzz "$target"
 done
 if has cargo-deny; then
-  # Advisories need their database, which a machine without a way out cannot fetch.
   begin "licences, bans, sources"
   [[ -f deny.toml ]] || die "deny.toml, which says what is allowed, is missing"
   cargo deny check bans licenses sources
   end_section
+  # A machine without a way out cannot fetch their database. deny.toml has the oldest versions that are let in all the same.
+  if timeout "$ADVISORIES_SECONDS" cargo deny fetch db >/dev/null 2>&1; then
+    begin "advisories"
+    cargo deny check advisories
+    end_section
+  else
+    printf '\nnot checked: advisories (their database can not be fetched)\n'
+  fi
 else
   end_section
   printf '\nnot checked: licences, bans, sources (cargo-deny is missing; --all installs it)\n'

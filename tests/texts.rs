@@ -3,6 +3,8 @@
 
 #[path = "texts/documents.rs"]
 mod documents;
+#[path = "texts/reliability.rs"]
+mod reliability;
 
 use clap::CommandFactory;
 use serde_json::Value;

@@ -90,7 +90,8 @@ fn inv_3_every_port_is_one_thing(world: &World) {
 
 /// INV-4. Over all workers, from the allocation's first moment to its event's last.
 fn inv_4_every_account_pays_for_what_it_holds(world: &World) {
-    let (mut held, mut beside): (BTreeMap<&str, usize>, BTreeMap<Vec<u8>, (IpAddr, usize)>) = Default::default();
+    let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut beside: BTreeMap<Vec<u8>, (IpAddr, usize)> = BTreeMap::new();
     for allocation in world.servers.iter().flat_map(|server| server.allocations()) {
         *held.entry(&allocation.1.account.payer).or_default() += 1;
         let client = allocation.1.tuple.client.ip();
