@@ -4,6 +4,7 @@
 
 #[allow(dead_code, reason = "shared with the tests of foreign clients")]
 mod foreign;
+mod wire_client;
 
 #[allow(dead_code, reason = "shared with the tests of the daemon")]
 #[path = "daemon/certificate.rs"]

@@ -252,7 +252,7 @@ fn two_thousand_changed_requests_and_frames_get_an_answer_or_an_end() {
         // Each comes from a source of its own: one is not locked out for the guesses of another.
         let from = IpAddr::from([127, 9, (number >> 8) as u8, number as u8]);
         let what = format!("round {number}: {}", bytes.escape_ascii());
-        try_request(if *is_admin { admin } else { public }, from, &bytes, number % 2 == 0, &what)
+        try_request(if *is_admin { admin } else { public }, from, &bytes, number.is_multiple_of(2), &what)
     };
     let answered: usize = thread::scope(|scope| {
         let work = |thread| move || (thread..ROUNDS).step_by(THREADS).filter(|number| round(*number)).count();
