@@ -441,6 +441,12 @@ fn a_wrong_setting_is_refused_by_its_name() {
     let text = refused_settings(&[], &["workers=some"]);
     assert_eq!(text, "`workers`: invalid type: string \"some\", expected a whole number, 0 or more (--set workers)");
     assert_eq!(refused_settings(&[], &["workers"]), "--set needs `key.path=value` (--set workers)");
+    let shown = "--set needs `key.path=value` (--set auth.secrets)";
+    assert_eq!(refused_settings(&[], &["auth.secrets"]), shown);
+    // What stands where a key should may be a secret.
+    for secret in ["auth.secrets north-star-0123456", "auth.secrets: [\"north-star\"]", "auth.north.star.0123456"] {
+        assert_eq!(refused_settings(&[], &[secret]), "--set needs `key.path=value` (--set auth)");
+    }
     assert!(refused_settings(&[], &["workers=129"]).ends_with("(--set workers)"));
     // One setting sets one key, whatever is in it.
     assert!(refused_settings(&[], &["workers=1\nrealm = \"x\""]).contains("`workers`"));

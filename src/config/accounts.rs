@@ -65,8 +65,9 @@ fn users(auth: &Auth, origins: &Origins) -> Result<BTreeMap<UserName, Password>,
     }
     let path = origins.path("auth.users_file", &auth.users_file);
     let document = Document::read(&path).map_err(|fault| named_by("auth.users_file", origins, fault))?;
-    // One that was cut to nothing would lock out everybody at the next reload.
-    if entries(&document).next().is_none() {
+    // One that was cut to nothing would lock out everybody at the next reload; one with a comment
+    // alone means nobody.
+    if document.text().is_empty() {
         let fault = Fault::new("the file holds no user").at(path.display().to_string());
         return Err(named_by("auth.users_file", origins, fault));
     }
@@ -149,8 +150,10 @@ mod tests {
         let accounts = read("users", "u.txt", "# all\nbob:pass:word\n", auth).unwrap();
         let users = accounts.users.iter().map(|(name, password)| format!("{name} {}", password.as_str()));
         assert_eq!(users.collect::<Vec<_>>(), ["alice 1", "bob pass:word"]);
+        let nobody = read("nobody", "u.txt", "# nobody\n\n", auth).unwrap();
+        assert_eq!(nobody.users.len(), 1, "a comment alone means it");
         for (text, what) in [
-            ("# nobody\n\n", "the file holds no user (u.txt)"),
+            ("", "the file holds no user (u.txt)"),
             ("bob", "a user is written `name:password` (u.txt:1:1)"),
             ("bob:", "a password can not be empty (u.txt:1:1)"),
             (":hunter2", "a user name has 1 to 508 bytes, not 0 (u.txt:1:1)"),

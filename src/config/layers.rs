@@ -252,12 +252,21 @@ fn env_settings(env: &[(OsString, OsString)]) -> Result<Vec<Document>, Fault> {
 fn set_setting(assignment: &str) -> Result<Document, Fault> {
     let split = assignment.split_once('=').map(|(path, value)| (path.trim(), value));
     let Some((path, value)) = split.filter(|(path, _)| is_key_path(path)) else {
-        let first = keys(assignment.trim()).swap_remove(0);
-        // What is no key may be a value without one, and is not repeated.
-        let shown = if Schema::new().0.get(first).is_some() { assignment } else { "" };
+        let shown = known_part(assignment.trim());
         return Err(Fault::new("--set needs `key.path=value`").at(format!("--set {shown}").trim()));
     };
     Ok(Document::setting(Origin::Set(path.to_owned()), keys(path), value.trim().to_owned()))
+}
+
+/// As much of a text as names a key that there is: the rest may be a secret, and is not repeated.
+fn known_part(text: &str) -> String {
+    let schema = Schema::new();
+    let mut at = &schema.0;
+    let known = text.split('.').map_while(|word| {
+        at = at.get(word)?;
+        Some(word)
+    });
+    known.collect::<Vec<_>>().join(".")
 }
 
 /// Whether a text has the form of a dotted key; any user name follows `auth.users.`.

@@ -1,6 +1,6 @@
 //! The TCP and TLS clients of one worker: accepting, framing, deadlines.
 
-use super::lobby::{Lobby, Place, Sources, Standing};
+use super::lobby::{Lobby, Place, Standing};
 use super::socket;
 use super::stream::{
     Connection, Door, FRAME_MS, Filled, Flushed, HANDSHAKE_MS, HTTP_HEAD_MAX, HTTP_PAGE, Scratch, Speech,
@@ -17,7 +17,7 @@ use mio::{Interest, Registry, Token};
 use rustls::ServerConfig;
 use socket2::Socket;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Connections accepted from one listener in one round.
@@ -67,7 +67,7 @@ fn link_of(index: u32, generation: u32) -> LinkId {
 }
 
 impl Clients {
-    pub fn new(listeners: Vec<TcpListener>, tls: Option<Arc<ServerConfig>>, sources: Arc<Sources>, now: Now) -> Self {
+    pub fn new(listeners: Vec<TcpListener>, tls: Option<Arc<ServerConfig>>, lobby: Lobby, now: Now) -> Self {
         Clients {
             listeners,
             tls,
@@ -77,7 +77,7 @@ impl Clients {
             dirty: Vec::new(),
             spare: Vec::new(),
             scratch: Scratch::new(),
-            lobby: Lobby::new(sources),
+            lobby,
             rest_until_ms: 0,
             complained_ms: 0,
         }
@@ -257,7 +257,7 @@ impl Worker {
         let peer = socket.peer_addr()?.as_socket().ok_or(ErrorKind::InvalidInput)?;
         let client = SocketAddr::new(peer.ip(), peer.port());
         let server = socket::local_addr(&socket)?;
-        let place = match self.clients.lobby.admit(client.ip()) {
+        let place = match self.admit(client.ip()) {
             Ok(place) => place,
             Err(reason) => {
                 self.stats.closed_connections.add(reason);
@@ -272,13 +272,29 @@ impl Worker {
         if taken.is_err() {
             self.clients.lobby.leave(&place);
         }
-        if let Some(index) = self.clients.lobby.surplus()
-            && let Some(generation) = self.clients.slots.get(index as usize).map(|slot| slot.generation)
-        {
-            self.give_up(index, generation, CloseReason::Crowded);
+        if let Some(index) = self.clients.lobby.surplus() {
+            self.make_way(index, CloseReason::Crowded);
         }
         self.stats.connections.set(self.clients.len() as u64);
         taken
+    }
+
+    /// Finds a place for a connection; where its source has too many, its oldest one here goes.
+    fn admit(&mut self, source: IpAddr) -> Result<Place, CloseReason> {
+        let reason = match self.clients.lobby.admit(source) {
+            Ok(place) => return Ok(place),
+            Err(reason) => reason,
+        };
+        let index = self.clients.lobby.oldest_of(source, reason).ok_or(reason)?;
+        self.make_way(index, reason);
+        self.clients.lobby.admit(source)
+    }
+
+    /// Ends a connection without an allocation for one that is newer.
+    fn make_way(&mut self, index: u32, reason: CloseReason) {
+        if let Some(generation) = self.clients.slots.get(index as usize).map(|slot| slot.generation) {
+            self.give_up(index, generation, reason);
+        }
     }
 
     /// Reads once from a connection and handles what came. `ended` says that the poll has told
@@ -459,7 +475,7 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let server = listener.local_addr().unwrap();
         let tuple = FiveTuple { client: ClientAddr(server), server, transport: Transport::Tcp };
-        let mut clients = Clients::new(Vec::new(), None, Sources::new(0), at(0));
+        let mut clients = Clients::new(Vec::new(), None, Lobby::new(Arc::default(), 1), at(0));
         let place = clients.lobby.admit(server.ip()).unwrap();
         clients.insert(stream, tuple, place, at(0), poll.registry()).unwrap();
         assert_eq!(clients.next_deadline(), Some(HANDSHAKE_MS));

@@ -1,8 +1,8 @@
 //! Connections that have no allocation yet: how many there may be, of one source and in all.
 //!
 //! A source is counted over all workers, because the kernel spreads its connections over them.
-//! One source too many is refused; where there are too many in all, the oldest makes room: whoever
-//! means to allocate has done so long before.
+//! Where there are too many the oldest makes room, of the source or of all: whoever means to
+//! allocate has done so long before, and nobody can keep those out who share an address with him.
 
 use crate::stats::CloseReason;
 use crate::turn::quota::{Bucket, Unverified, source_prefix};
@@ -18,10 +18,16 @@ pub(super) const UNREADY_MAX: usize = 200;
 const UNREADY_PER_SOURCE_MAX: u32 = 20;
 /// Connections of one source without an allocation, ready or not, over all workers.
 const GUESTS_PER_SOURCE_MAX: u32 = 200;
-/// The same of all sources, where there are files enough; else a quarter of the files, if that is
-/// not below the minimum.
+/// Those of all sources that are ready, shared evenly by the workers, where there are files enough;
+/// else a quarter of the files, if that is not below the minimum.
 const GUESTS_MAX: usize = 4_096;
 const GUESTS_MAX_LEAST: usize = 256;
+
+/// How many guests each of so many workers has room for; `files` is what the process may have open.
+pub(super) fn guests_max(files: u64, workers: usize) -> usize {
+    let share = usize::try_from(files / 4).unwrap_or(GUESTS_MAX);
+    share.clamp(GUESTS_MAX_LEAST, GUESTS_MAX).div_ceil(workers.max(1))
+}
 /// TLS handshakes that one worker begins in a second whoever asks, and again as many, of which
 /// each source only gets [`HANDSHAKES_PER_SOURCE`].
 const HANDSHAKES_PER_SECOND: u64 = 1_000;
@@ -34,29 +40,14 @@ struct Held {
     guests: u32,
 }
 
+/// What all workers' lobbies hold together, by source.
 #[derive(Debug, Default)]
-struct Counts {
-    by_source: HashMap<u128, Held, RandomState>,
-    guests: usize,
-}
-
-/// What all workers' lobbies hold together.
-#[derive(Debug)]
-pub(super) struct Sources {
-    counts: Mutex<Counts>,
-    guests_max: usize,
-}
+pub(super) struct Sources(Mutex<HashMap<u128, Held, RandomState>>);
 
 impl Sources {
-    /// Nobody yet; `files` is what the process may have open.
-    pub fn new(files: u64) -> Arc<Self> {
-        let share = usize::try_from(files / 4).unwrap_or(GUESTS_MAX);
-        Arc::new(Sources { counts: Mutex::default(), guests_max: share.clamp(GUESTS_MAX_LEAST, GUESTS_MAX) })
-    }
-
     fn admit(&self, source: IpAddr) -> Result<(), CloseReason> {
-        let mut counts = self.counts.lock();
-        let held = counts.by_source.entry(source_prefix(source)).or_default();
+        let mut by_source = self.0.lock();
+        let held = by_source.entry(source_prefix(source)).or_default();
         // An entry that was made now is below both limits.
         if held.unready >= UNREADY_PER_SOURCE_MAX {
             return Err(CloseReason::UnreadySource);
@@ -65,24 +56,18 @@ impl Sources {
             return Err(CloseReason::GuestsSource);
         }
         (held.unready, held.guests) = (held.unready + 1, held.guests + 1);
-        counts.guests += 1;
         Ok(())
     }
 
     fn count(&self, source: IpAddr, unready: i32, guests: i32) {
-        let mut counts = self.counts.lock();
-        let held = counts.by_source.entry(source_prefix(source)).or_default();
+        let mut by_source = self.0.lock();
+        let held = by_source.entry(source_prefix(source)).or_default();
         debug_assert!(held.unready.checked_add_signed(unready).is_some(), "nobody leaves twice");
         held.unready = held.unready.saturating_add_signed(unready);
         held.guests = held.guests.saturating_add_signed(guests);
         if held.guests == 0 {
-            counts.by_source.remove(&source_prefix(source));
+            by_source.remove(&source_prefix(source));
         }
-        counts.guests = counts.guests.saturating_add_signed(guests as isize);
-    }
-
-    fn is_crowded(&self) -> bool {
-        self.counts.lock().guests > self.guests_max
     }
 }
 
@@ -110,13 +95,27 @@ pub(super) struct Place {
     pub standing: Standing,
 }
 
+/// Where a connection without an allocation is found.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    index: u32,
+    source: u128,
+}
+
+impl Seat {
+    fn of(place: &Place, index: u32) -> Self {
+        Seat { index, source: source_prefix(place.source) }
+    }
+}
+
 /// One worker's connections without an allocation, oldest first.
 #[derive(Debug)]
 pub(super) struct Lobby {
     sources: Arc<Sources>,
-    /// By order of arrival: the connection's index.
-    unready: BTreeMap<u64, u32>,
-    guests: BTreeMap<u64, u32>,
+    /// By order of arrival.
+    unready: BTreeMap<u64, Seat>,
+    guests: BTreeMap<u64, Seat>,
+    guests_max: usize,
     next: u64,
     handshakes: [Bucket; 2],
     /// Made when the first half was used up for the first time; of a fixed size.
@@ -124,12 +123,13 @@ pub(super) struct Lobby {
 }
 
 impl Lobby {
-    /// An empty one.
-    pub fn new(sources: Arc<Sources>) -> Self {
+    /// An empty one with room for so many guests.
+    pub fn new(sources: Arc<Sources>, guests_max: usize) -> Self {
         Lobby {
             sources,
             unready: BTreeMap::new(),
             guests: BTreeMap::new(),
+            guests_max,
             next: 0,
             handshakes: Default::default(),
             crowd: None,
@@ -143,9 +143,21 @@ impl Lobby {
         Ok(Place { number: self.next, source, standing: Standing::Unready })
     }
 
+    /// The index of the source's oldest connection here that counts toward the limit it has
+    /// reached.
+    pub fn oldest_of(&self, source: IpAddr, reached: CloseReason) -> Option<u32> {
+        let source = source_prefix(source);
+        let oldest =
+            |line: &BTreeMap<u64, Seat>| line.values().find(|seat| seat.source == source).map(|seat| seat.index);
+        match reached {
+            CloseReason::UnreadySource => oldest(&self.unready),
+            _ => oldest(&self.guests).or_else(|| oldest(&self.unready)),
+        }
+    }
+
     /// Remembers the index of a connection that was taken in.
     pub fn seat(&mut self, place: &Place, index: u32) {
-        self.unready.insert(place.number, index);
+        self.unready.insert(place.number, Seat::of(place, index));
     }
 
     /// A connection has come further, or fallen back to be a guest.
@@ -154,7 +166,7 @@ impl Lobby {
         match (from, to) {
             (Standing::Unready, Standing::Guest) => {
                 self.unready.remove(&place.number);
-                self.guests.insert(place.number, index);
+                self.guests.insert(place.number, Seat::of(place, index));
                 self.sources.count(place.source, -1, 0);
             }
             (Standing::Guest, Standing::Resident) => {
@@ -163,7 +175,7 @@ impl Lobby {
             }
             (Standing::Resident, Standing::Guest) => {
                 // It was let in once and is not refused now.
-                self.guests.insert(place.number, index);
+                self.guests.insert(place.number, Seat::of(place, index));
                 self.sources.count(place.source, 0, 1);
             }
             _ => debug_assert!(from == to, "one step at a time"),
@@ -187,14 +199,9 @@ impl Lobby {
 
     /// The index of the connection that has to make room, if there are too many.
     pub fn surplus(&self) -> Option<u32> {
-        let oldest = |line: &BTreeMap<u64, u32>| line.first_key_value().map(|(_, index)| *index);
-        if self.unready.len() > UNREADY_MAX {
-            return oldest(&self.unready);
-        }
-        if self.sources.is_crowded() {
-            return oldest(&self.guests).or_else(|| oldest(&self.unready));
-        }
-        None
+        let lines = [(&self.unready, UNREADY_MAX), (&self.guests, self.guests_max)];
+        let (line, _) = lines.into_iter().find(|(line, max)| line.len() > *max)?;
+        line.first_key_value().map(|(_, seat)| seat.index)
     }
 
     /// Whether a TLS handshake may begin. A source that begins many leaves half of them to others.
@@ -204,7 +211,7 @@ impl Lobby {
         if first.take(now_ms, rate, rate, 1) {
             return true;
         }
-        // What the seed hides matters little: who collides with another shares their rate.
+        // The seed need not be hidden: two sources in one slot put each other's count back.
         let crowd = self.crowd.get_or_insert_with(|| Unverified::new(self.next));
         crowd.admit(now_ms, source, HANDSHAKES_PER_SOURCE) && rest.take(now_ms, rate, rate, 1)
     }
@@ -226,11 +233,13 @@ mod tests {
 
     #[test]
     fn one_source_has_twenty_unready_connections_over_all_workers() {
-        let sources = Sources::new(20_000);
-        let mut workers = [Lobby::new(sources.clone()), Lobby::new(sources.clone())];
+        let sources = Arc::new(Sources::default());
+        let mut workers = [0, 1].map(|_| Lobby::new(sources.clone(), 1_000));
         let mut places: Vec<Place> = (0..20).map(|n| seated(&mut workers[n % 2], ip(1), n as u32)).collect();
-        for lobby in &mut workers {
+        for (first, lobby) in workers.iter_mut().enumerate() {
             assert_eq!(lobby.admit(ip(1)).map(drop), Err(CloseReason::UnreadySource));
+            assert_eq!(lobby.oldest_of(ip(1), CloseReason::UnreadySource), Some(first as u32), "its own here");
+            assert_eq!(lobby.oldest_of(ip(2), CloseReason::UnreadySource), None);
         }
         let neighbour = seated(&mut workers[0], ip(2), 99);
         workers[1].advance(&mut places[1], Standing::Guest, 1);
@@ -240,13 +249,12 @@ mod tests {
         }
         workers[0].leave(&neighbour);
         workers[0].leave(&again);
-        assert!(sources.counts.lock().by_source.is_empty());
-        assert_eq!(sources.counts.lock().guests, 0);
+        assert!(sources.0.lock().is_empty());
     }
 
     #[test]
     fn one_source_has_two_hundred_connections_without_an_allocation() {
-        let mut lobby = Lobby::new(Sources::new(20_000));
+        let mut lobby = Lobby::new(Arc::default(), 4_096);
         let mut places: Vec<Place> = Vec::new();
         for index in 0..200 {
             let mut place = seated(&mut lobby, ip(1), index);
@@ -254,6 +262,7 @@ mod tests {
             places.push(place);
         }
         assert_eq!(lobby.admit(ip(1)).map(drop), Err(CloseReason::GuestsSource));
+        assert_eq!(lobby.oldest_of(ip(1), CloseReason::GuestsSource), Some(0));
         lobby.admit(ip(2)).unwrap();
         lobby.advance(&mut places[7], Standing::Resident, 7);
         lobby.admit(ip(1)).unwrap();
@@ -266,7 +275,7 @@ mod tests {
 
     #[test]
     fn of_too_many_unready_connections_the_oldest_makes_room() {
-        let mut lobby = Lobby::new(Sources::new(20_000));
+        let mut lobby = Lobby::new(Arc::default(), 4_096);
         let mut places: Vec<Place> =
             (0..UNREADY_MAX as u32).map(|index| seated(&mut lobby, ip(index), index)).collect();
         assert_eq!(lobby.surplus(), None);
@@ -281,28 +290,38 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_guests_the_oldest_makes_room_and_residents_do_not_count() {
-        for (files, max) in [(60, 256), (4 * 300, 300), (20_000, 4_096)] {
-            let mut lobby = Lobby::new(Sources::new(files));
-            let mut places = Vec::new();
-            for index in 0..=max {
-                assert_eq!(lobby.surplus(), None);
-                let mut place = seated(&mut lobby, ip(index), index);
-                lobby.advance(&mut place, Standing::Guest, index);
-                places.push(place);
-            }
-            assert_eq!(lobby.surplus(), Some(0));
-            lobby.advance(&mut places[5], Standing::Resident, 5);
+    fn of_too_many_guests_the_oldest_makes_room_and_neither_residents_nor_the_unready_count() {
+        let mut lobby = Lobby::new(Arc::default(), 300);
+        let mut unready: Vec<Place> = (1_000..1_150).map(|index| seated(&mut lobby, ip(index), index)).collect();
+        let mut places = Vec::new();
+        for index in 0..=300 {
             assert_eq!(lobby.surplus(), None);
-            lobby.advance(&mut places[5], Standing::Guest, 5);
-            lobby.leave(&places[0]);
-            assert_eq!(lobby.surplus(), None);
+            let mut place = seated(&mut lobby, ip(index), index);
+            lobby.advance(&mut place, Standing::Guest, index);
+            places.push(place);
+        }
+        assert_eq!(lobby.surplus(), Some(0));
+        lobby.advance(&mut places[5], Standing::Resident, 5);
+        assert_eq!(lobby.surplus(), None);
+        lobby.advance(&mut places[5], Standing::Guest, 5);
+        lobby.leave(&places[0]);
+        assert_eq!(lobby.surplus(), None);
+        lobby.advance(&mut unready[0], Standing::Guest, 1_000);
+        assert_eq!(lobby.surplus(), Some(1_000));
+    }
+
+    #[test]
+    fn guests_are_as_many_as_the_files_allow_and_each_worker_has_its_share() {
+        for (files, workers, each) in
+            [(60, 1, 256), (1_200, 1, 300), (20_000, 1, 4_096), (1_024, 4, 64), (20_000, 3, 1_366)]
+        {
+            assert_eq!(guests_max(files, workers), each, "{files} files, {workers} workers");
         }
     }
 
     #[test]
     fn a_source_that_begins_many_handshakes_leaves_half_to_others() {
-        let mut lobby = Lobby::new(Sources::new(20_000));
+        let mut lobby = Lobby::new(Arc::default(), 4_096);
         let mut begun =
             |now_ms, source, tries: u32| (0..tries).filter(|_| lobby.admit_handshake(now_ms, source)).count();
         // A burst is four seconds' worth of a source's rate.

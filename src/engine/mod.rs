@@ -36,6 +36,7 @@ use clients::Clients;
 use crossbeam_channel::{Receiver, Sender};
 pub use inherited::{Inheritance, Inherited};
 use listeners::Share;
+use lobby::Lobby;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
 use moderation::Moderation;
@@ -270,6 +271,7 @@ struct Shared {
     pool: Arc<PortPool>,
     rate: Arc<TotalRate>,
     sources: Arc<lobby::Sources>,
+    guests_max: usize,
     moderation_max: Duration,
     log: LogChoice,
 }
@@ -294,6 +296,7 @@ impl Seat {
         ports::random(&mut seed);
         self.ports_free.tell(&shared.pool);
         let options = Options { loopback_peers: shared.turn.policy.allow_loopback };
+        let lobby = Lobby::new(shared.sources, shared.guests_max);
         Worker {
             number: self.number,
             poll: self.poll,
@@ -302,7 +305,7 @@ impl Seat {
             ports_free: self.ports_free,
             stats: self.stats,
             outbox: Outbox::new(self.share.udp.len()),
-            clients: Clients::new(self.share.tcp, shared.tls, shared.sources, now),
+            clients: Clients::new(self.share.tcp, shared.tls, lobby, now),
             udp: self.share.udp,
             relays: Relays::default(),
             post: self.post,
@@ -346,7 +349,8 @@ pub fn spawn_with(mut config: Config, inheritance: Inheritance) -> io::Result<En
         tls: config.tls,
         pool: Arc::new(PortPool::new(config.relay.ports, &relays, limits)),
         rate: TotalRate::new(config.limits.bytes_per_second_total),
-        sources: lobby::Sources::new(files),
+        sources: Arc::default(),
+        guests_max: lobby::guests_max(files, workers),
         moderation_max: config.moderation_max,
         log: config.log,
     };

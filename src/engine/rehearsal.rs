@@ -1,7 +1,7 @@
 //! One connection of the engine without a worker around it: bytes in as they come, frames out. For tests and fuzzers; the
 //! server has no use for it.
 
-use super::lobby::{Lobby, Sources};
+use super::lobby::Lobby;
 use super::stream::{Connection, Door, Filled, Flushed, Full, Scratch, Speech};
 use crate::turn::{ClientAddr, FiveTuple, Transport};
 use crate::wire::channel::ChannelRange;
@@ -15,9 +15,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 pub use super::stream::{HTTP_HEAD_MAX, QUEUE_MAX, RELAYED_QUEUE_MAX};
-
-/// Files there might be; it is one connection anyway.
-const FILES: u64 = 1024;
 
 /// A connection and the client's end of it.
 pub struct Rehearsal {
@@ -50,7 +47,7 @@ impl Rehearsal {
         client.set_nonblocking(true)?;
         let anywhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
         let tuple = FiveTuple { client: ClientAddr(anywhere), server: anywhere, transport: Transport::Tcp };
-        let place = Lobby::new(Sources::new(FILES)).admit(anywhere.ip());
+        let place = Lobby::new(Arc::default(), 1).admit(anywhere.ip());
         let place = place.map_err(|_| ErrorKind::QuotaExceeded)?;
         let stream = TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(server)));
         let connection = Connection::new(stream, tuple, place, 0);

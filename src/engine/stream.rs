@@ -403,7 +403,7 @@ Put it into the ICE configuration of a WebRTC application.</p></body></html>\n";
 
 #[cfg(test)]
 mod tests {
-    use super::super::lobby::{Lobby, Sources};
+    use super::super::lobby::Lobby;
     use super::*;
     use crate::turn::ClientAddr;
     use std::net::{Shutdown, TcpListener as StdListener, TcpStream as StdStream};
@@ -416,7 +416,7 @@ mod tests {
         stream.set_nonblocking(true).unwrap();
         let server = stream.local_addr().unwrap();
         let tuple = FiveTuple { client: ClientAddr(from), server, transport: Transport::Tcp };
-        let place = Lobby::new(Sources::new(0)).admit(from.ip()).unwrap();
+        let place = Lobby::new(Arc::default(), 1).admit(from.ip()).unwrap();
         (Connection::new(TcpStream::from_std(stream), tuple, place, 0), client)
     }
 

@@ -151,7 +151,8 @@ fn framing(head: &[u8]) -> Result<Framing, Fault> {
             }
             chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
-            upgrade = true;
+            // Others are offered by ordinary clients (`h2c`) and not taken up.
+            upgrade |= value.split(|b| *b == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"websocket"));
         }
     }
     match (hosts, length) {
@@ -230,6 +231,9 @@ mod tests {
         assert_eq!(with("Transfer-Encoding: Chunked\r\n"), Ok(Some(Framing::Chunks)));
         assert_eq!(with("Upgrade: websocket\r\n"), Ok(Some(Framing::Upgrade(0))));
         assert_eq!(with("Upgrade: websocket\r\nContent-Length: 5\r\n"), Ok(Some(Framing::Upgrade(5))));
+        assert_eq!(with("Upgrade: h2c,WebSocket\r\n"), Ok(Some(Framing::Upgrade(0))));
+        assert_eq!(with("Upgrade: h2c\r\nContent-Length: 5\r\n"), Ok(Some(Framing::Length(5))));
+        assert_eq!(with("Upgrade: h2c\r\nTransfer-Encoding: chunked\r\n"), Ok(Some(Framing::Chunks)));
         assert_eq!(scan(b"GET / HTTP/1.1\r\nHost: a\r\n"), Ok(None));
         assert_eq!(scan(b"GET / HTTP/1.0\r\n\r\n"), Ok(Some(Head { len: 18, body: Framing::Length(0) })));
     }

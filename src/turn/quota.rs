@@ -34,7 +34,9 @@ impl Bucket {
         } else {
             (self.milli, self.filled) = (room, true);
         }
-        self.last_ms = now_ms;
+        // Workers that share a bucket read the clock once a round each: one that is late must not
+        // have the others earn the same time again.
+        self.last_ms = self.last_ms.max(now_ms);
         let price = amount.saturating_mul(1000);
         if self.milli < price.saturating_add(floor.saturating_mul(1000)) {
             return false;
@@ -286,6 +288,17 @@ mod tests {
             }
             assert_eq!((0..100).filter(|_| unverified.admit(now_ms, source, 2)).count(), admitted);
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_late_earns_no_time_twice() {
+        let mut bucket = Bucket::default();
+        assert!(bucket.take(1_000, 100, 100, 100));
+        for now_ms in 1_000..2_000 {
+            assert!(!bucket.take(now_ms - 500, 100, 100, 100), "at {now_ms} and half a second before");
+            assert!(!bucket.take(now_ms, 100, 100, 100));
+        }
+        assert!(bucket.take(2_000, 100, 100, 100));
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn configuration(log: &str) -> String {
          [listen]\nudp = [\"127.0.0.1:0\", \"[::1]:0\"]\ntcp = [\"127.0.0.1:0\", \"[::1]:0\"]\n\
          tls = [\"127.0.0.1:0\", \"[::1]:0\"]\n\
          [tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n[relay]\nallow_loopback_peers = true\n\
-         [auth]\nusers = {{ alice = \"wonderland\", bob = \"builder\" }}\n[limits]\nunverified_per_second = 0\n\
+         [auth]\nusers = {{ alice = \"wonderland\", bob = \"hodcarrier\" }}\n[limits]\nunverified_per_second = 0\n\
          [http]\nlisten = \"\"\nadmin_listen = \"\"\nadmin_socket = \"\"\n[log]\nformat = \"json\"\n{log}\n"
     )
 }

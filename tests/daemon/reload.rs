@@ -122,7 +122,7 @@ fn limits_and_how_much_is_logged_change_too() {
     let configuration = |limits: &str, level: &str| {
         format!(
             "realm = \"example.org\"\nworkers = 1\n[http]\nlisten = \"\"\nadmin_listen = \"\"\nadmin_socket = \"\"\n\
-             [auth]\nusers = {{ alice = \"wonderland\", bob = \"builder\" }}\n\
+             [auth]\nusers = {{ alice = \"wonderland\", bob = \"hodcarrier\" }}\n\
              [limits]\nunverified_per_second = 0\n{limits}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n"
         )
     };
@@ -208,7 +208,7 @@ fn who_may_ask_for_credentials_and_from_where_changes_too() {
 
 /// A configuration that alternates.
 fn turned(turn: usize) -> String {
-    let (password, limit, deny) = [("builder", 0, ""), ("bricklayer", 10_000, "\"198.51.100.0/24\"")][turn % 2];
+    let (password, limit, deny) = [("hodcarrier", 0, ""), ("bricklayer", 10_000, "\"198.51.100.0/24\"")][turn % 2];
     format!(
         "realm = \"example.org\"\nworkers = 2\n[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n\
          [relay]\nallow_loopback_peers = true\ndeny_peers = [{deny}]\n\

@@ -87,7 +87,7 @@ key = "key.pem"
 [relay]
 allow_loopback_peers = true
 [auth]
-users = { alice = "wonderland", bob = "builder" }
+users = { alice = "wonderland", bob = "hodcarrier" }
 [limits]
 unverified_per_second = 0
 [http]

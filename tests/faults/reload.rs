@@ -190,7 +190,7 @@ fn another_number_of_workers_moves_no_client_that_is_there() {
     let server = Server::start(&["workers=3", WATCHED]);
     let mut calls: Vec<Call> = (0..24).map(|_| Call::begin(&server, Via::Udp)).collect();
     for workers in [1, 8, 2] {
-        server.write("turnpike.toml", &valid("builder").replace("workers = 2", &format!("workers = {workers}")));
+        server.write("turnpike.toml", &valid("hodcarrier").replace("workers = 2", &format!("workers = {workers}")));
         server.signal("HUP");
         assert!(server.log_until("reload").contains("\"reloaded\""));
         calls.iter_mut().for_each(Call::goes_on);

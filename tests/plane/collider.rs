@@ -168,6 +168,7 @@ fn what_is_not_a_handshake_is_told_so() {
         let answer = request(fixture.public, "GET", "/ws", headers, "");
         assert_eq!((answer.status, answer.text()), (status, "not websocket protocol\n"), "{headers:?}");
         assert_eq!(answer.header("sec-websocket-version"), version);
+        assert_eq!(answer.header("upgrade"), version.map(|_| "websocket"));
     }
     assert_eq!(request(fixture.public, "POST", "/ws", &[], "").status, 400);
 }

@@ -96,7 +96,7 @@ fn a_secret_and_the_clock() {
 #[test]
 fn what_it_refuses_is_told_in_its_own_words() {
     let wrong = Coturn::start(&ALICE_THERE);
-    let run = probe(&[&wrong.uri("tcp"), "--user", "alice", "--password", "builder"]);
+    let run = probe(&[&wrong.uri("tcp"), "--user", "alice", "--password", "hodcarrier"]);
     run.expect("allocation", "fail", &["(401)", "the password is wrong"]);
 
     let denies = Coturn::start(&ALICE_THERE[..2]);

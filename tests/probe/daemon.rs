@@ -121,7 +121,7 @@ fn a_host_stands_for_all_transports() {
 fn a_wrong_password_and_an_unknown_user() {
     let server = Server::start(&[]);
     let uri = uri(&server, "udp", LOOPBACK[0]);
-    for (user, password) in [("alice", "builder"), ("mallory", "wonderland")] {
+    for (user, password) in [("alice", "hodcarrier"), ("mallory", "wonderland")] {
         let run = probe(&[&uri, "--user", user, "--password", password]);
         assert_eq!(run.code, Some(1));
         let words = ["(401)", "the password is wrong", &format!("the user {user} is unknown")];

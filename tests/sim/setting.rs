@@ -34,7 +34,7 @@ pub const PEERS: &[&str] = &[
 ];
 
 /// Every password a user ever has in any world, and every secret.
-pub const PASSWORDS_EVER: &[&[u8]] = &[b"wonder", b"builder", b"demolisher", b"school"];
+pub const PASSWORDS_EVER: &[&[u8]] = &[b"wonder", b"hodcarrier", b"demolisher", b"school"];
 pub const SECRETS_EVER: &[&[u8]] = &[b"the south secret", b"the north secret"];
 
 /// One long-term user.
@@ -148,7 +148,7 @@ impl Setting {
         Setting {
             users: vec![
                 user(b"alice", b"wonder", false),
-                user(b"bob", b"builder", false),
+                user(b"bob", b"hodcarrier", false),
                 user(b"old", b"school", true),
             ],
             secrets: vec![b"the south secret", b"the north secret"],
@@ -187,7 +187,7 @@ impl Setting {
             Change::Bandwidth => self.limits.bytes_per_second ^= 2000,
             Change::Anonymous => self.anonymous ^= true,
             Change::Strict => self.strict_expiry ^= true,
-            Change::Password => self.users[1].password = flip(self.users[1].password, b"builder", b"demolisher"),
+            Change::Password => self.users[1].password = flip(self.users[1].password, b"hodcarrier", b"demolisher"),
             Change::Secrets if self.secrets.is_empty() => self.secrets.push(b"the north secret"),
             Change::Secrets => drop(self.secrets.remove(0)),
             Change::NonceForm => self.rfc8489 ^= true,

@@ -17,7 +17,7 @@ pub const REALM: &str = "example.org";
 /// A user of every world: name and password.
 pub const ALICE: (&str, &str) = ("alice", "wonderland");
 /// Another one.
-pub const BOB: (&str, &str) = ("bob", "builder");
+pub const BOB: (&str, &str) = ("bob", "hodcarrier");
 /// The shared secret of every world's time-limited credentials.
 pub const SECRET: &[u8] = b"sixteen bytes or more";
 

@@ -68,10 +68,11 @@ pub async fn upgrade(
     let patience = Patience::of(&must_have_rooms(&shared)?);
     let socket = match socket {
         Ok(socket) => socket,
-        // RFC 6455 §4.4: whoever speaks another version is told which one is spoken here.
+        // RFC 6455 §4.4: whoever speaks another version is told which one is spoken here; RFC 9110
+        // §15.5.22 has the protocol named too.
         Err(WebSocketUpgradeRejection::InvalidWebSocketVersionHeader(_)) => {
-            let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
-            return Ok((StatusCode::UPGRADE_REQUIRED, version, NOT_WEBSOCKET).into_response());
+            let told = [(header::SEC_WEBSOCKET_VERSION, "13"), (header::UPGRADE, "websocket")];
+            return Ok((StatusCode::UPGRADE_REQUIRED, told, NOT_WEBSOCKET).into_response());
         }
         Err(_) => return Ok((StatusCode::BAD_REQUEST, NOT_WEBSOCKET).into_response()),
     };
