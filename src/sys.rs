@@ -526,7 +526,7 @@ pub fn boot_clock_ms() -> u64 {
 
 /// Raises the soft limit of open files to the hard one and returns it.
 pub fn raise_file_limit() -> io::Result<u64> {
-    Ok(change_limit(libc::RLIMIT_NOFILE as u32, |limit| limit.rlim_cur = limit.rlim_max)?.rlim_cur)
+    Ok(change_limit(libc::RLIMIT_NOFILE.into(), |limit| limit.rlim_cur = limit.rlim_max)?.rlim_cur)
 }
 
 /// Keeps the memory of this process, which holds secrets, out of core files. At one byte none is
@@ -536,10 +536,10 @@ pub fn forbid_core_dumps() -> io::Result<()> {
         limit.rlim_max = limit.rlim_max.min(1);
         limit.rlim_cur = limit.rlim_max;
     };
-    change_limit(libc::RLIMIT_CORE as u32, no_core).map(drop)
+    change_limit(libc::RLIMIT_CORE.into(), no_core).map(drop)
 }
 
-fn change_limit(what: u32, change: impl FnOnce(&mut libc::rlimit)) -> io::Result<libc::rlimit> {
+fn change_limit(what: i64, change: impl FnOnce(&mut libc::rlimit)) -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is an rlimit that lives for both calls.
     let is_changed = unsafe {

@@ -251,7 +251,8 @@ impl Wire {
                 Ok(0) if self.unread.is_empty() => return None,
                 Ok(0) => panic!("it ends in the middle: {}", self.unread.escape_ascii()),
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset && self.unread.is_empty() => return None,
+                // TLS writes while it reads, and is told so of an end that came before.
+                Err(error) if is_gone(&error) && self.unread.is_empty() => return None,
                 Err(error) => panic!("{error} after {}", self.unread.escape_ascii()),
             }
         }
@@ -267,4 +268,8 @@ impl Wire {
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
