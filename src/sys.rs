@@ -530,13 +530,14 @@ pub fn raise_file_limit() -> io::Result<u64> {
 }
 
 /// Keeps the memory of this process, which holds secrets, out of core files. At one byte none is
-/// written, and none handed to a program, for which the kernel asks for this very limit.
+/// written, and none handed to a program, for which the kernel asks for this very limit; where it is
+/// 0 already, a program would get one.
 pub fn forbid_core_dumps() -> io::Result<()> {
-    let no_core = |limit: &mut libc::rlimit| {
-        limit.rlim_max = limit.rlim_max.min(1);
-        limit.rlim_cur = limit.rlim_max;
-    };
-    change_limit(libc::RLIMIT_CORE.into(), no_core).map(drop)
+    if change_limit(libc::RLIMIT_CORE.into(), |limit| (limit.rlim_cur, limit.rlim_max) = (1, 1)).is_ok() {
+        return Ok(());
+    }
+    // SAFETY: this prctl takes numbers alone.
+    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn change_limit(what: i64, change: impl FnOnce(&mut libc::rlimit)) -> io::Result<libc::rlimit> {

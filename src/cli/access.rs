@@ -1,6 +1,6 @@
 //! The way to the running server: its admin socket or URL, one question at a time.
 
-use super::{Failure, print};
+use super::{Failure, print, secret_text};
 use crate::config::{default_socket, token_line};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -60,8 +60,7 @@ impl Access {
 
     fn token(&self) -> Result<Option<Zeroizing<String>>, Failure> {
         let Some(path) = &self.token_file else { return Ok(None) };
-        let text = std::fs::read_to_string(path).map(Zeroizing::new);
-        let text = text.map_err(|error| Failure::Other(format!("{} can not be read: {error}", path.display())))?;
+        let text = secret_text(path).map_err(Failure::Other)?;
         match token_line(&text) {
             Some(token) => Ok(Some(Zeroizing::new(token.to_owned()))),
             None => Err(Failure::Other(format!("{} holds no token", path.display()))),

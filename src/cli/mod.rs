@@ -28,8 +28,13 @@ mod watch;
 use crate::config::{self, Fault, Host, Inputs, Loaded};
 use clap::{Parser, Subcommand};
 use std::fmt;
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Longest file read of a password, a secret or a token, in bytes.
+const SECRET_FILE_LEN_MAX: u64 = 65_536;
 
 /// A fast and safe STUN/TURN relay in one binary.
 #[derive(Parser)]
@@ -158,6 +163,15 @@ impl From<Fault> for Failure {
 pub fn keep_secrets() {
     // Where that is not allowed, whoever forbade it has set the limit.
     let _ = crate::sys::forbid_core_dumps();
+}
+
+/// The beginning of a file with a password, a secret or a token, which may be a pipe.
+fn secret_text(file: &Path) -> Result<Zeroizing<String>, String> {
+    let failed = |error: io::Error| format!("{} can not be read: {error}", file.display());
+    // Room for all of it: growing would leave parts of it behind where nobody wipes them.
+    let mut text = Zeroizing::new(String::with_capacity(SECRET_FILE_LEN_MAX as usize));
+    File::open(file).map_err(failed)?.take(SECRET_FILE_LEN_MAX).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
 }
 
 /// Looks at this machine.

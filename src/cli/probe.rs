@@ -2,7 +2,7 @@
 
 use super::check::Format;
 use super::signals::stop_on_interrupt;
-use super::{Failure, print};
+use super::{Failure, print, secret_text};
 use crate::config::value::Seconds;
 use crate::load::client::Account;
 use crate::load::trust;
@@ -13,8 +13,7 @@ use crate::probe::table::{self, Colours};
 use crate::probe::{self, Config, Identity, PACKETS_MAX, Progress, TIMEOUT_MAX};
 use crate::wire::attribute::Family;
 use rustls::RootCertStore;
-use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,8 +22,6 @@ use zeroize::Zeroizing;
 
 /// The user id of credentials minted here, unless --user names another.
 const USER: &str = "probe";
-/// Longest file of a password or a secret, in bytes.
-const FILE_LEN_MAX: u64 = 4096;
 /// Trials that are shown line by line; more are counted.
 const LINES_MAX: usize = 20;
 /// Characters of a line of progress: one that wraps could not be drawn over.
@@ -166,9 +163,7 @@ fn identity(options: &Options) -> Result<Option<Identity>, String> {
 }
 
 fn first_line(file: &Path) -> Result<Zeroizing<String>, String> {
-    let failed = |error: std::io::Error| format!("{} can not be read: {error}", file.display());
-    let mut text = Zeroizing::new(String::new());
-    File::open(file).map_err(failed)?.take(FILE_LEN_MAX).read_to_string(&mut text).map_err(failed)?;
+    let text = secret_text(file)?;
     match text.lines().next().filter(|line| !line.is_empty()) {
         Some(line) => Ok(Zeroizing::new(line.to_owned())),
         None => Err(format!("the first line of {} is empty: it must be the password or the secret", file.display())),

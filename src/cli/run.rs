@@ -8,7 +8,6 @@ use crate::http::Part;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `turnpike run`.
@@ -74,10 +73,10 @@ fn reload(
     told: &mut BTreeSet<String>,
 ) -> Outcome {
     let text = |failure: Failure| failure.to_string();
-    if let Some(file) = emptied(&options.configuration.files) {
+    let mut loaded = options.configuration.load().map_err(|fault| fault.to_string())?;
+    if let Some(file) = changes.emptied(&loaded) {
         return Err(format!("the file is empty, as one is that is being written ({})", file.display()));
     }
-    let mut loaded = options.configuration.load().map_err(|fault| fault.to_string())?;
     if let Some(what) = coturn::unread(loaded.origins.notes()) {
         return Err(what);
     }
@@ -94,12 +93,6 @@ fn reload(
     service.follow(plan);
     *changes = seen;
     Ok(reloaded)
-}
-
-/// A file that was cut to nothing. To start with nothing configured is safe; to forget all users and
-/// limits while serving is an accident.
-fn emptied(files: &[PathBuf]) -> Option<&PathBuf> {
-    files.iter().find(|file| file.metadata().is_ok_and(|found| found.is_file() && found.len() == 0))
 }
 
 /// Whether the certificate of an identity is over.

@@ -21,6 +21,8 @@ const LIVE: &[&str] = &[
 pub struct Changes {
     salt: [u8; 32],
     seen: BTreeMap<String, [u8; 32]>,
+    /// The files that had something in them.
+    filled: BTreeSet<PathBuf>,
 }
 
 impl Changes {
@@ -31,7 +33,17 @@ impl Changes {
         // the keys themselves lie too.
         let _ = getrandom::fill(&mut salt);
         let seen = hashes(loaded, &salt);
-        Changes { salt, seen }
+        Changes { salt, seen, filled: filled(loaded) }
+    }
+
+    /// A file that has nothing in it any more, as one has that is being written. To start with
+    /// nothing configured is safe; to forget all users and limits while serving is an accident.
+    pub fn emptied(&self, loaded: &Loaded) -> Option<PathBuf> {
+        loaded
+            .origins
+            .files()
+            .find(|(path, text)| text.is_empty() && self.filled.contains(*path))
+            .map(|(path, _)| path.into())
     }
 
     /// What a new reading changes, and that reading to compare with next. Keys that need a
@@ -54,7 +66,7 @@ impl Changes {
             };
             reloaded.needs_restart.push(key);
         }
-        (Changes { salt: self.salt, seen }, reloaded)
+        (Changes { salt: self.salt, seen, filled: filled(loaded) }, reloaded)
     }
 }
 
@@ -70,6 +82,10 @@ pub fn named_files(loaded: &Loaded) -> impl Iterator<Item = (&'static str, PathB
     ];
     let named = named.into_iter().filter(|(_, path)| !path.is_empty());
     named.map(|(key, path)| (key, loaded.origins.path(key, path)))
+}
+
+fn filled(loaded: &Loaded) -> BTreeSet<PathBuf> {
+    loaded.origins.files().filter(|(_, text)| !text.is_empty()).map(|(path, _)| path.into()).collect()
 }
 
 fn is_live(key: &str) -> bool {

@@ -172,7 +172,10 @@ pub fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let kind = metadata.file_type();
     // The null device is a file with nothing in it.
     if !kind.is_file() && !kind.is_char_device() && !kind.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe, a socket or a disk, and no file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is a pipe, a socket or a disk, and no file; one in /run is in memory too",
+        ));
     }
     // Room for all of it: growing would leave parts of a secret behind where nobody wipes them.
     let mut bytes = Vec::with_capacity(metadata.len().min(FILE_LEN_MAX) as usize + 1);

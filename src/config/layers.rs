@@ -66,6 +66,11 @@ impl Origins {
         }
     }
 
+    /// The files that were read, and their texts.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.documents.iter().filter_map(|document| Some((document.path()?, document.text())))
+    }
+
     /// What became of the lines of coturn files.
     pub fn notes(&self) -> &[Note] {
         &self.notes

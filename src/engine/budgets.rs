@@ -107,7 +107,7 @@ struct Meter {
 impl Meter {
     /// Enters what it has used by now and returns what is left.
     fn settle(&mut self, traffic: &Traffic) -> u64 {
-        let used = traffic.to_peer_bytes + traffic.to_client_bytes;
+        let used = traffic.bytes();
         self.entry.spend(used - self.settled);
         self.settled = used;
         self.entry.left()

@@ -116,6 +116,17 @@ impl Clients {
         queued
     }
 
+    /// Has a connection ended at the round's end. Nobody asks twice on a stream (RFC 8489 §6.2.2):
+    /// to a request that is not answered its end is the answer.
+    pub fn close(&mut self, link: LinkId, reason: CloseReason) {
+        let (_, index, generation) = token::split(Token(link.0 as usize));
+        let Some(connection) = self.get_mut(index, generation) else { return };
+        connection.close(reason);
+        if !std::mem::replace(&mut connection.dirty, true) {
+            self.dirty.push(index);
+        }
+    }
+
     /// Has a connection flushed at the round's end, if it has something to send.
     fn mark_dirty(&mut self, index: u32, generation: u32) {
         if let Some(connection) = self.get_mut(index, generation)
@@ -188,9 +199,7 @@ impl Clients {
     fn set_standing(&mut self, index: u32, generation: u32, to: Standing) {
         let Clients { slots, lobby, .. } = self;
         let slot = slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
-        if let Some(connection) = slot.and_then(|slot| slot.connection.as_mut())
-            && connection.place.standing != to
-        {
+        if let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) {
             lobby.advance(&mut connection.place, to, index);
         }
     }

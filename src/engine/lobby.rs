@@ -22,17 +22,17 @@ const GUESTS_PER_SOURCE_MAX: u32 = 200;
 /// else a quarter of the files, if that is not below the minimum.
 const GUESTS_MAX: usize = 4_096;
 const GUESTS_MAX_LEAST: usize = 256;
+/// TLS handshakes that one worker begins in a second whoever asks, and again as many, of which
+/// each source only gets [`HANDSHAKES_PER_SOURCE`].
+const HANDSHAKES_PER_SECOND: u64 = 1_000;
+/// TLS handshakes of one source in a second, once the first half is used up.
+const HANDSHAKES_PER_SOURCE: u32 = 50;
 
 /// How many guests each of so many workers has room for; `files` is what the process may have open.
 pub(super) fn guests_max(files: u64, workers: usize) -> usize {
     let share = usize::try_from(files / 4).unwrap_or(GUESTS_MAX);
     share.clamp(GUESTS_MAX_LEAST, GUESTS_MAX).div_ceil(workers.max(1))
 }
-/// TLS handshakes that one worker begins in a second whoever asks, and again as many, of which
-/// each source only gets [`HANDSHAKES_PER_SOURCE`].
-const HANDSHAKES_PER_SECOND: u64 = 1_000;
-/// TLS handshakes of one source in a second, once the first half is used up.
-const HANDSHAKES_PER_SOURCE: u32 = 50;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
@@ -40,14 +40,14 @@ struct Held {
     guests: u32,
 }
 
-/// What all workers' lobbies hold together, by source.
+/// What all workers' lobbies hold together, by [`source_prefix`].
 #[derive(Debug, Default)]
 pub(super) struct Sources(Mutex<HashMap<u128, Held, RandomState>>);
 
 impl Sources {
-    fn admit(&self, source: IpAddr) -> Result<(), CloseReason> {
+    fn admit(&self, source: u128) -> Result<(), CloseReason> {
         let mut by_source = self.0.lock();
-        let held = by_source.entry(source_prefix(source)).or_default();
+        let held = by_source.entry(source).or_default();
         // An entry that was made now is below both limits.
         if held.unready >= UNREADY_PER_SOURCE_MAX {
             return Err(CloseReason::UnreadySource);
@@ -59,14 +59,14 @@ impl Sources {
         Ok(())
     }
 
-    fn count(&self, source: IpAddr, unready: i32, guests: i32) {
+    fn count(&self, source: u128, unready: i32, guests: i32) {
         let mut by_source = self.0.lock();
-        let held = by_source.entry(source_prefix(source)).or_default();
+        let held = by_source.entry(source).or_default();
         debug_assert!(held.unready.checked_add_signed(unready).is_some(), "nobody leaves twice");
         held.unready = held.unready.saturating_add_signed(unready);
         held.guests = held.guests.saturating_add_signed(guests);
         if held.guests == 0 {
-            by_source.remove(&source_prefix(source));
+            by_source.remove(&source);
         }
     }
 }
@@ -91,7 +91,7 @@ pub(super) enum Standing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     number: u64,
-    source: IpAddr,
+    source: u128,
     pub standing: Standing,
 }
 
@@ -100,12 +100,6 @@ pub(super) struct Place {
 struct Seat {
     index: u32,
     source: u128,
-}
-
-impl Seat {
-    fn of(place: &Place, index: u32) -> Self {
-        Seat { index, source: source_prefix(place.source) }
-    }
 }
 
 /// One worker's connections without an allocation, oldest first.
@@ -138,6 +132,7 @@ impl Lobby {
 
     /// Takes in a connection, or says which limit of its source is reached.
     pub fn admit(&mut self, source: IpAddr) -> Result<Place, CloseReason> {
+        let source = source_prefix(source);
         self.sources.admit(source)?;
         self.next += 1;
         Ok(Place { number: self.next, source, standing: Standing::Unready })
@@ -157,7 +152,7 @@ impl Lobby {
 
     /// Remembers the index of a connection that was taken in.
     pub fn seat(&mut self, place: &Place, index: u32) {
-        self.unready.insert(place.number, Seat::of(place, index));
+        self.unready.insert(place.number, Seat { index, source: place.source });
     }
 
     /// A connection has come further, or fallen back to be a guest.
@@ -166,7 +161,7 @@ impl Lobby {
         match (from, to) {
             (Standing::Unready, Standing::Guest) => {
                 self.unready.remove(&place.number);
-                self.guests.insert(place.number, Seat::of(place, index));
+                self.guests.insert(place.number, Seat { index, source: place.source });
                 self.sources.count(place.source, -1, 0);
             }
             (Standing::Guest, Standing::Resident) => {
@@ -175,7 +170,7 @@ impl Lobby {
             }
             (Standing::Resident, Standing::Guest) => {
                 // It was let in once and is not refused now.
-                self.guests.insert(place.number, Seat::of(place, index));
+                self.guests.insert(place.number, Seat { index, source: place.source });
                 self.sources.count(place.source, 0, 1);
             }
             _ => debug_assert!(from == to, "one step at a time"),

@@ -86,6 +86,22 @@ struct Side {
     terms: Terms,
     /// Allocations that were met in this window and that the pot has not been told of.
     untold: u64,
+    /// What the pot did not have, by class.
+    refused: [Refused; Class::COUNT],
+}
+
+/// So many bytes were not there at this time: neither are more before the clock moves on. So those
+/// who send more than the rate do not keep the lock busy for the others.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    at_ms: u64,
+    lacking: u64,
+}
+
+impl Default for Refused {
+    fn default() -> Self {
+        Refused { at_ms: 0, lacking: u64::MAX }
+    }
 }
 
 /// One worker's share of the rate.
@@ -112,7 +128,7 @@ impl RateShare {
     fn take_limited(&mut self, now_ms: u64, direction: Direction, id: AllocationId, bytes: u64) -> bool {
         let rate = self.total.get();
         let pot = &self.total.pots[direction as usize];
-        let Side { drawn, shares, terms, untold } = &mut self.sides[direction as usize];
+        let Side { drawn, shares, terms, untold, refused } = &mut self.sides[direction as usize];
         if terms.is_unknown() {
             *terms = pot.lock().window.tell(now_ms, rate, 0);
         }
@@ -121,14 +137,22 @@ impl RateShare {
             *untold += 1;
         }
         let class = share.judge(now_ms, terms, bytes);
-        let pool = &mut drawn[class as usize];
-        if *pool < bytes {
+        let (pool, refused) = (&mut drawn[class as usize], &mut refused[class as usize]);
+        let lacking = bytes.saturating_sub(*pool);
+        if lacking > 0 {
+            if refused.at_ms == now_ms && refused.lacking <= lacking {
+                return false;
+            }
             let mut pot = pot.lock();
             *terms = pot.window.tell(now_ms, rate, std::mem::take(untold));
-            *pool += pot.draw(now_ms, rate, class, bytes - *pool);
+            let got = pot.draw(now_ms, rate, class, lacking);
+            if got == 0 {
+                *refused = Refused { at_ms: now_ms, lacking };
+                return false;
+            }
+            *pool += got;
         }
-        let Some(left) = pool.checked_sub(bytes) else { return false };
-        *pool = left;
+        *pool -= bytes;
         share.spend(class, bytes);
         true
     }

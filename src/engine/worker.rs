@@ -17,7 +17,7 @@ use super::sending::Outbox;
 use super::steering::{Census, Notices};
 use super::token::{self, Kind};
 use crate::bus::{Command, LogChoice, Notice, SessionId};
-use crate::stats::{Direction, WorkerStats};
+use crate::stats::{CloseReason, Direction, WorkerStats};
 use crate::sys::{self, ErrorOrigin, Fragmentation, QueuedError};
 use crate::turn::request::method_name;
 use crate::turn::{
@@ -256,7 +256,12 @@ impl Worker {
             registry: self.poll.registry(),
         };
         match self.server.handle_client(self.now, from, message, &mut ports, answer_room) {
-            Verdict::Drop(reason) => self.dropped(reason),
+            Verdict::Drop(reason) => {
+                self.dropped(reason);
+                if reason == DropReason::Unverified && from.tuple.transport.is_stream() {
+                    self.clients.close(from.link, CloseReason::Unverified);
+                }
+            }
             Verdict::ToPeer { via, peer, payload, dont_fragment } => {
                 self.relay_to_peer(cell, via, peer, payload, dont_fragment);
             }
@@ -527,7 +532,7 @@ impl Worker {
                     self.end_metering(id, &traffic, reason);
                     self.stats.ended(reason);
                     self.stats.session_ms.observe(age_ms);
-                    self.stats.session_bytes.observe(traffic.to_peer_bytes + traffic.to_client_bytes);
+                    self.stats.session_bytes.observe(traffic.bytes());
                     let id = SessionId { worker: self.number, allocation: id };
                     if self.log.allocations {
                         let (account, tuple, relayed, traffic) = (&account, &tuple, &relayed, &traffic);

@@ -45,6 +45,8 @@ close_reasons! {
     Slow = "slow",
     /// It had no allocation for too long.
     Idle = "idle",
+    /// It asked without proof, or with a wrong one, more often than its source is answered.
+    Unverified = "unverified",
     /// The client did not read its answers.
     Unread = "unread",
 }

@@ -74,6 +74,11 @@ impl Traffic {
         self.to_client_packets = self.to_client_packets.saturating_add(1);
         self.to_client_bytes = self.to_client_bytes.saturating_add(bytes);
     }
+
+    /// Bytes relayed in both directions.
+    pub fn bytes(&self) -> u64 {
+        self.to_peer_bytes.saturating_add(self.to_client_bytes)
+    }
 }
 
 /// One relayed address of an allocation.

@@ -107,7 +107,7 @@ fn files() -> Vec<Bad> {
     let mut all = vec![
         alone(Put::Zeros(100 << 20), &["the file can not be read: it is larger than 1 MiB ("]),
         alone(Put::Directory, &["the directory holds no .toml file ("]),
-        alone(Put::Pipe, &["the file can not be read: it is a pipe, a socket or a disk, and no file ("]),
+        alone(Put::Pipe, &["the file can not be read: it is a pipe, a socket or a disk, and no file; one in /run"]),
         alone(Put::Link("/dev/zero"), &["the file can not be read: it is larger than 1 MiB ("]),
         alone(Put::Link("/nowhere/at/all"), &["the file can not be read: No such file"]),
         alone(Put::Link("t.toml"), &["the file can not be read: Too many levels of symbolic links"]),
@@ -296,18 +296,28 @@ fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, Value) {
     (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
 }
 
-#[test]
-fn a_running_server_keeps_its_configuration_whatever_takes_its_place() {
-    let folder = Folder::new("reload");
-    let good = format!(
+/// A configuration of a server for tests, on ports of the kernel's choice.
+fn good() -> String {
+    format!(
         "realm = \"test\"\nworkers = 1\n[listen]\nudp = [\"127.0.0.1:0\"]\ntcp = []\n[auth]\nsecrets = [\"{SECRET}\"]\n\
          [http]\nlisten = \"\"\nadmin_listen = \"127.0.0.1:0\"\nadmin_socket = \"\"\n[log]\nformat = \"json\"\n"
-    );
-    fs::write(folder.config(), &good).unwrap();
-    let server = Server::start(turnpike(&["run", "-c"]).arg(folder.config()));
+    )
+}
+
+/// A server with this configuration, and where its relay and its admin part listen.
+fn serving(config: &Path) -> (Server, String, SocketAddr) {
+    let server = Server::start(turnpike(&["run", "-c"]).arg(config));
     let line: Value = serde_json::from_str(server.log_until("\"serving\"").last().unwrap()).unwrap();
     let udp = line["listen"].as_str().unwrap().strip_prefix("udp ").unwrap().to_owned();
     let admin = line["admin"].as_str().unwrap().strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap();
+    (server, udp, admin)
+}
+
+#[test]
+fn a_running_server_keeps_its_configuration_whatever_takes_its_place() {
+    let folder = Folder::new("reload");
+    fs::write(folder.config(), good()).unwrap();
+    let (server, udp, admin) = serving(&folder.config());
     let (status, before) = ask(admin, "GET", "/api/v1/config");
     assert!(status == 200 && !before.to_string().contains(SECRET));
     for bad in texts().iter().chain(&files()) {
@@ -325,8 +335,28 @@ fn a_running_server_keeps_its_configuration_whatever_takes_its_place() {
     let log = server.log_until("unknown key `listen.upd`").join("\n");
     assert!(log.contains("the old configuration stays") && !log.contains(MARK) && !log.contains(SECRET), "{log}");
     let _ = fs::remove_file(folder.config());
-    fs::write(folder.config(), good).unwrap();
+    fs::write(folder.config(), good()).unwrap();
     assert_eq!(ask(admin, "POST", "/api/v1/reload").0, 200);
+    assert!(answers_binding(&udp));
+    server.signal("INT");
+    assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn a_file_of_a_directory_that_is_cut_to_nothing_is_no_reload_and_one_that_was_empty_is() {
+    let folder = Folder::new("emptied");
+    let users = folder.0.join("b.toml");
+    fs::write(folder.0.join("a.toml"), good()).unwrap();
+    fs::write(&users, "[auth.users]\nalice = \"wonderland\"\n").unwrap();
+    fs::write(folder.0.join("c.toml"), "").unwrap();
+    let (server, udp, admin) = serving(&folder.0);
+    assert_eq!(ask(admin, "POST", "/api/v1/reload").0, 200, "one was empty from the start");
+    fs::write(&users, "").unwrap();
+    let (status, problem) = ask(admin, "POST", "/api/v1/reload");
+    let said = problem["detail"].as_str().unwrap_or_default();
+    assert!(status == 422 && said.starts_with("the file is empty") && said.contains("b.toml"), "{problem}");
+    fs::write(&users, "# nobody\n").unwrap();
+    assert_eq!(ask(admin, "POST", "/api/v1/reload").0, 200, "a comment alone is meant");
     assert!(answers_binding(&udp));
     server.signal("INT");
     assert_eq!(server.end().code(), Some(0));

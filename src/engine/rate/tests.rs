@@ -292,3 +292,24 @@ fn another_rate_counts_from_now_on() {
     total.set(0);
     assert_eq!(sent(1_000), 1_000_000, "without a limit nothing is counted");
 }
+
+#[test]
+fn what_was_refused_is_not_asked_for_again_before_the_clock_moves() {
+    let total = TotalRate::new(RATE);
+    let mut worker = RateShare::new(total.clone());
+    while worker.take(5, TO_PEER, id(1), 1_200) {}
+    let asked = |mut worker: RateShare, bytes| {
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send((worker.take(5, TO_PEER, id(1), bytes), worker)));
+        heard
+    };
+    // Whoever asks the pot now has to wait.
+    let pot = total.pots[TO_PEER as usize].lock();
+    let patience = std::time::Duration::from_secs(20);
+    let (is_let, worker) = asked(worker, 1_200).recv_timeout(patience).expect("the lock is not waited for");
+    assert!(!is_let);
+    let smaller = asked(worker, 300);
+    drop(pot);
+    let (_, mut worker) = smaller.recv_timeout(patience).expect("the lock is free");
+    assert!(worker.take(500, TO_PEER, id(1), 1_200), "and what has come since is there");
+}
