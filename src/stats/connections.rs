@@ -1,26 +1,11 @@
 //! Why clients' connections end: one counter a reason.
 
 use super::Counter;
+use crate::turn::reasons;
 
-macro_rules! close_reasons {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Why a client's connection over TCP or TLS ended.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum CloseReason { $($(#[$doc])* $name,)* }
-
-        impl CloseReason {
-            /// Every reason, in the order of their numbers.
-            pub const ALL: &[CloseReason] = &[$(CloseReason::$name,)*];
-
-            /// The reason as metrics name it.
-            pub const fn name(self) -> &'static str {
-                match self { $(CloseReason::$name => $text,)* }
-            }
-        }
-    };
-}
-
-close_reasons! {
+reasons! {
+    /// Why a client's connection over TCP or TLS ended.
+    CloseReason:
     /// The client closed it, or it broke.
     Client = "client",
     /// Its source has too many that have not shown what they speak; it was never served.

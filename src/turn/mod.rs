@@ -251,26 +251,30 @@ impl Answer {
     }
 }
 
-macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Why a datagram met silence. Each has a counter.
+/// Reasons that are counted: an enum whose values have names.
+macro_rules! reasons {
+    ($(#[$about:meta])* $reason:ident: $($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum DropReason { $($(#[$doc])* $name,)* }
+        pub enum $reason { $($(#[$doc])* $name,)* }
 
-        impl DropReason {
+        impl $reason {
             /// Every reason, in the order of their numbers.
-            pub const ALL: &[DropReason] = &[$(DropReason::$name,)*];
+            pub const ALL: &[$reason] = &[$($reason::$name,)*];
 
             /// The reason as metrics and logs name it.
             pub const fn name(self) -> &'static str {
-                match self { $(DropReason::$name => $text,)* }
+                match self { $($reason::$name => $text,)* }
             }
         }
     };
 }
+pub(crate) use reasons;
 
-drop_reasons! {
+reasons! {
+    /// Why a datagram met silence. Each has a counter.
+    DropReason:
     /// Neither STUN nor ChannelData, or damaged beyond an answer.
     Malformed = "malformed",
     /// FINGERPRINT is wrong.
