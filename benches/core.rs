@@ -267,6 +267,16 @@ fn requests(c: &mut Criterion) {
     group.bench_function("binding", |b| b.iter(|| house.handle(1, black_box(&binding))));
     let stranger = message(Class::Request, Method::ALLOCATE, None, &[(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0])]);
     group.bench_function("challenge", |b| b.iter(|| house.handle(ALLOCATIONS, black_box(&stranger))));
+    // What they cost must not tell which users there are.
+    let mut wrong = house.request(ALLOCATIONS, Method::ALLOCATE, &[(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0])]);
+    *wrong.last_mut().expect("it ends with its signature") ^= 1;
+    let mut unknown = wrong.clone();
+    let name = unknown.windows(USER.len()).position(|bytes| bytes == USER.as_bytes()).expect("it bears a name");
+    unknown[name] ^= 1;
+    for (name, request) in [("refuse_wrong_password", wrong), ("refuse_unknown_user", unknown)] {
+        assert!(matches!(house.handle(ALLOCATIONS, &request), Verdict::Reply { answer, .. } if answer.code == 401));
+        group.bench_function(name, |b| b.iter(|| house.handle(ALLOCATIONS, black_box(&request))));
+    }
     let refresh = house.request(1, Method::REFRESH, &[(attribute::LIFETIME, &600u32.to_be_bytes())]);
     group.bench_function("refresh", |b| b.iter(|| house.succeed(1, black_box(&refresh))));
     let permit = house.request(1, Method::CREATE_PERMISSION, &[(attribute::XOR_PEER_ADDRESS, &xor_peer())]);
