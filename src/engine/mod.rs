@@ -294,7 +294,7 @@ impl Seat {
         let now = ports::now();
         let mut seed = [0; 8];
         ports::random(&mut seed);
-        self.ports_free.tell(&shared.pool);
+        self.ports_free.tell(&shared.pool, now);
         let options = Options { loopback_peers: shared.turn.policy.allow_loopback };
         let lobby = Lobby::new(shared.sources, shared.guests_max);
         Worker {

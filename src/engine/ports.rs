@@ -241,8 +241,8 @@ impl PortPool {
     }
 
     /// Ports that are free, on all addresses; reserved ones are not, those that cool down are.
-    pub fn free(&self) -> u64 {
-        self.addresses.iter().map(|address| address.ports.lock().free() as u64).sum()
+    pub fn free(&self, now: Now) -> u64 {
+        self.addresses.iter().map(|address| address.ports.lock().free(now.mono_ms) as u64).sum()
     }
 
     /// Reserved ports there are.

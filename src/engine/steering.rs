@@ -127,7 +127,7 @@ impl Worker {
             journal::log_untold(std::mem::take(&mut self.notices.untold));
         }
         if self.number == 0 {
-            self.ports_free.tell(&self.pool);
+            self.ports_free.tell(&self.pool, self.now);
         }
     }
 

@@ -112,8 +112,8 @@ impl PortsFree {
     }
 
     /// Looks and tells in one go, so that the last to tell has seen what all others did.
-    pub fn tell(&self, pool: &PortPool) {
-        self.0.lock().ports_free.set(pool.free());
+    pub fn tell(&self, pool: &PortPool, now: Now) {
+        self.0.lock().ports_free.set(pool.free(now));
     }
 }
 
@@ -550,7 +550,7 @@ impl Worker {
             }
         }
         if has_ports_changed {
-            self.ports_free.tell(&self.pool);
+            self.ports_free.tell(&self.pool, self.now);
         }
         self.stats.allocations.set(self.server.allocation_count() as u64);
     }

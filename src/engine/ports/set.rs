@@ -136,7 +136,8 @@ impl PortSet {
     }
 
     /// Ports that could be taken, those kept back included.
-    pub fn free(&self) -> usize {
+    pub fn free(&mut self, now_ms: u64) -> usize {
+        self.release_due(now_ms);
         self.free_count + self.quarantine.len()
     }
 
@@ -262,6 +263,15 @@ mod tests {
         assert_eq!(set.take(BUSY_MS - 1, Want::Any, &mut random), None);
         assert_eq!(set.take(BUSY_MS, Want::Any, &mut random), Some(port));
         assert_ne!(port, other);
+    }
+
+    #[test]
+    fn a_port_that_was_left_alone_is_free_in_time_though_nobody_asks_for_one() {
+        let mut set = PortSet::new(&(50_000..=50_001));
+        let port = set.take(0, Want::Any, counter()).unwrap();
+        set.busy(0, port);
+        assert_eq!(set.free(BUSY_MS - 1), 1);
+        assert_eq!(set.free(BUSY_MS), 2);
     }
 
     #[test]
