@@ -25,6 +25,8 @@ const LOSS_MAX: f64 = 0.001;
 const PART_S: f64 = 60.0;
 /// How long what was held may take to be given back at the end.
 const GIVE_BACK: Duration = Duration::from_secs(90);
+/// Meetings a second, and credentials.
+const VISITS_PER_SECOND: f64 = 1.0;
 /// Time kept back for the calls to be made, and to be given back, in seconds.
 const CALLS_SPARE_S: f64 = 5.0;
 
@@ -61,9 +63,21 @@ pub struct Options {
     /// The server's binary, which also makes the load
     #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_turnpike"), hide_default_value = true)]
     turnpike: PathBuf,
-    /// Ten seconds, to see that it works; no slope is judged
+    /// Ten seconds, to see that it works; all but the slope is judged
     #[arg(long)]
     smoke: bool,
+}
+
+impl Options {
+    /// How long it goes on, in seconds.
+    fn seconds(&self) -> f64 {
+        if self.smoke { 10.0 } else { self.minutes * 60.0 }
+    }
+
+    /// What is left out of the slope, in seconds.
+    fn settle_s(&self) -> f64 {
+        if self.smoke { f64::INFINITY } else { self.settle * 60.0 }
+    }
 }
 
 /// A soak that goes on.
@@ -92,7 +106,7 @@ struct Outcome {
 pub fn run(options: &Options) -> io::Result<bool> {
     let out = options.out.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("soak-{}", std::process::id())));
     fs::create_dir_all(&out)?;
-    let seconds = if options.smoke { 10.0 } else { options.minutes * 60.0 };
+    let seconds = options.seconds();
     let cores = crate::machine::core_list(&(0..thread::available_parallelism()?.get()).collect::<Vec<_>>());
     let wish = Wish { cores: cores.clone(), workers: 2, limits: "", rooms: "" };
     let site = Site::start(&options.turnpike, &out, wish)?;
@@ -263,7 +277,7 @@ impl Soak<'_> {
             meetings += u64::from(self.noted("a meeting", met).is_some());
             let minted = web::credential(self.site.public, &format!("user-{number}"));
             credentials += u64::from(self.noted("a credential", minted).is_some());
-            thread::sleep(Duration::from_secs(1));
+            thread::sleep(Duration::from_secs_f64(1.0 / VISITS_PER_SECOND));
         }
         (meetings, credentials)
     }
@@ -322,7 +336,8 @@ impl Soak<'_> {
         for trouble in troubles.iter().take(20) {
             println!("trouble: {trouble}");
         }
-        let mut checks = vec![
+        let mut checks = self.was_loaded(outcome);
+        checks.extend([
             Check::most("share of the calls' packets lost", loss, LOSS_MAX),
             Check::most("packets damaged or doubled", sum("/corrupted") + sum("/duplicates"), 0.0),
             Check::most("calls lost", sum("/failed") + (3 - outcome.calls.len()) as f64, 0.0),
@@ -334,22 +349,37 @@ impl Soak<'_> {
             Check::most("lines of the log that nobody expects", log.unexpected.len() as f64, 0.0),
             Check::most("lines of the log that were lost", lines_lost, 0.0),
             Check::most("troubles of the loads", troubles.len() as f64, 0.0),
-        ];
-        if let Some(slope) = samples.rss_slope(self.settle_s()) {
-            checks.push(Check::most("memory gained, KiB an hour", slope.per_unit, RSS_SLOPE_MAX));
+        ]);
+        if !self.options.smoke {
+            // What is no number does not hold either: there were too few samples.
+            let slope = samples.rss_slope(self.options.settle_s()).map_or(f64::NAN, |slope| slope.per_unit);
+            checks.push(Check::most("memory gained, KiB an hour", slope, RSS_SLOPE_MAX));
         }
         let what = "calls, churn, rooms, credentials, strangers, scrapes, reloads, certificates, all at once";
         Ok(Verdict { id: "LD-09".into(), load: what.into(), checks, ..Verdict::default() })
     }
 
-    /// What is left out of the slope, in seconds.
-    fn settle_s(&self) -> f64 {
-        if self.options.smoke { f64::INFINITY } else { self.options.settle * 60.0 }
+    /// That each load was there: a third of what it was to be, and every reload and certificate but one that is due at the end.
+    fn was_loaded(&self, outcome: &Outcome) -> Vec<Check> {
+        let options = self.options;
+        let third = |per_second: f64| (per_second * (options.seconds() - CALLS_SPARE_S) / 3.0).floor();
+        let due = |every: f64| ((options.seconds() / every).floor() - 1.0).max(0.0);
+        let echoes = outcome.calls.iter().map(|report| number(report, "/sent")).sum();
+        vec![
+            // An echo is two relayed packets.
+            Check::least("echoes of the calls", echoes, third(options.rate / 2.0)),
+            Check::least("lives of allocations", outcome.churned, third(options.churn)),
+            Check::least("datagrams of strangers", outcome.flooded, third(options.strangers)),
+            Check::least("meetings", outcome.meetings as f64, third(VISITS_PER_SECOND)),
+            Check::least("credentials", outcome.credentials as f64, third(VISITS_PER_SECOND)),
+            Check::least("reloads", outcome.reloads as f64, due(options.reload)),
+            Check::least("certificates", outcome.certificates as f64, due(options.certificate)),
+        ]
     }
 
     fn report(&self, outcome: &Outcome, samples: &Samples, verdict: &Verdict) -> Value {
         let slope = |slope: Option<Slope>| slope.map(|slope| json!([slope.per_unit, slope.error]));
-        let settle = self.settle_s();
+        let settle = self.options.settle_s();
         json!({
             "verdict": verdict,
             "rss_kib_per_hour_and_error": slope(samples.rss_slope(settle)),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
+use turnpike::turn::quota::{CROWD_TOTAL_PER_SECOND, UNVERIFIED_TOTAL_PER_SECOND};
 
 /// Echoes a second of the calls: two relayed packets each.
 const CALLS_RATE: u32 = 2_500;
@@ -18,7 +19,9 @@ const SOURCES: u32 = 100_000;
 const SOURCES_FEW: u32 = 100;
 /// What each of them gets: `limits.unverified_per_second`, and a burst.
 const ANSWERS_EACH: (f64, f64) = (50.0, 200.0);
-/// Bytes answered for a byte received, at most.
+/// What all addresses together get, a second and at once, of the one worker that there is.
+const ANSWERS_ALL: f64 = (UNVERIFIED_TOTAL_PER_SECOND + CROWD_TOTAL_PER_SECOND) as f64;
+/// Bytes of an answer for a byte of its request, at most.
 const GAIN_MAX: f64 = 3.6;
 /// Memory that may be gained, in KiB.
 const RSS_GROWTH_MAX: f64 = 4096.0;
@@ -79,8 +82,10 @@ fn requests(bench: &Bench<'_>, kind: &str) -> io::Result<Verdict> {
     verdict.checks.push(Check::least("absorbed a second by one worker", absorbed, 150_000.0 * 0.99));
     verdict.checks.push(Check::most("memory gained, KiB", at_bar.rss_growth_kib, RSS_GROWTH_MAX));
     verdict.checks.push(Check::most("share of the calls' packets lost", at_bar.loss, 0.001));
-    let gain = number(&at_bar.flood, "/answer_bytes") / number(&at_bar.flood, "/sent_bytes").max(1.0);
-    verdict.checks.push(Check::most("bytes answered for a byte received", gain, GAIN_MAX));
+    let request_len = number(&at_bar.flood, "/sent_bytes") / number(&at_bar.flood, "/sent").max(1.0);
+    let gain = number(&at_bar.flood, "/answer_len_max") / request_len.max(1.0);
+    verdict.checks.push(Check::most("bytes of the longest answer for a byte of its request", gain, GAIN_MAX));
+    verdict.checks.push(answers_of_all("answers to 100,000 addresses", &at_bar));
     see(&mut verdict, "at 150,000 a second", &at_bar);
     let few = flooded(bench, kind, bar, SOURCES_FEW)?;
     let (each, burst) = ANSWERS_EACH;
@@ -92,9 +97,17 @@ fn requests(bench: &Bench<'_>, kind: &str) -> io::Result<Verdict> {
     ));
     see(&mut verdict, "from 100 addresses", &few);
     if !bench.options.smoke {
-        see(&mut verdict, "as fast as it leaves", &flooded(bench, kind, 0.0, SOURCES)?);
+        let at_most = flooded(bench, kind, 0.0, SOURCES)?;
+        verdict.checks.push(answers_of_all("answers to 100,000 addresses as fast as it leaves", &at_most));
+        see(&mut verdict, "as fast as it leaves", &at_most);
     }
     Ok(verdict)
+}
+
+/// That all together got what all may get in that time, and what they may get at once.
+fn answers_of_all(what: &str, flooded: &Flooded) -> Check {
+    let budget = ANSWERS_ALL * (number(&flooded.flood, "/seconds") + 1.0);
+    Check::most(what, number(&flooded.flood, "/answers"), budget)
 }
 
 fn see(verdict: &mut Verdict, when: &str, flooded: &Flooded) {
