@@ -290,6 +290,13 @@ fn there_are_at_most_four_secrets() {
 }
 
 #[test]
+fn there_are_at_most_64_alternate_servers() {
+    let servers = |count| format!("alternate_servers = {:?}\n", vec!["203.0.113.7:3478"; count]);
+    assert_eq!(planned(&servers(64)).drain.alternates.len(), 64);
+    assert!(refused(&servers(65)).starts_with("there are more than 64 alternate servers (t.toml:1:"));
+}
+
+#[test]
 fn an_open_relay_needs_two_switches_and_warns() {
     let text = refused("[auth]\nanonymous = true");
     assert!(text.starts_with("anonymous = true lets anyone relay through this server (t.toml:2:13)"), "{text}");
@@ -316,6 +323,8 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!((plan.drain.timeout_s, plan.drain.alternates.len()), (60, 0));
     assert_eq!((plan.engine.log.allocations, plan.engine.log.permissions), (true, false));
     assert_eq!(plan.engine.listen.len(), 8);
+    // RFC 8656 §4.1; TLS listens nowhere until it has a certificate.
+    assert!(plan.engine.listen.iter().all(|listen| listen.addr.port() == 3478), "{:?}", plan.engine.listen);
     assert!(plan.warnings.iter().any(|warning| warning.contains("there is no secret and no user")));
 }
 

@@ -265,6 +265,14 @@ fn documents_are_filled_in() {
 }
 
 #[test]
+fn overflow_ends_the_process_in_release_builds_too() {
+    for name in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let manifest: toml::Table = fs::read_to_string(root().join(name)).unwrap().parse().unwrap();
+        assert_eq!(manifest["profile"]["release"]["overflow-checks"].as_bool(), Some(true), "{name}");
+    }
+}
+
+#[test]
 fn every_dependency_has_its_reason() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let reasons = fs::read_to_string(root().join("docs/dependencies.md")).unwrap();

@@ -245,6 +245,61 @@ nsQvYpIZsdvFq159bsiVQXuJYHXT/NFg5k0VkeI1O+BConTfQlC/aGQ3
         assert!(read("none", &[], "").unwrap().is_none());
     }
 
+    /// A list with its length before it, in 16 bits.
+    fn long(bytes: &[u8]) -> Vec<u8> {
+        [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+    }
+
+    /// A ClientHello for a P-256 certificate (RFC 5246 §7.4.1.2).
+    fn hello(version: [u8; 2], suite: u16, compression: &[u8]) -> Vec<u8> {
+        let groups = [&[0, 10][..], &long(&long(&[0, 23]))].concat();
+        let signatures = [&[0, 13][..], &long(&long(&[4, 3]))].concat();
+        let session_and_suites = [&[0][..], &long(&suite.to_be_bytes()), &[compression.len() as u8]].concat();
+        let extensions = long(&[groups, signatures].concat());
+        let body = [&version[..], &[7; 32], &session_and_suites, compression, &extensions].concat();
+        [&[22, 3, 1][..], &long(&[&[1, 0][..], &long(&body)].concat())].concat()
+    }
+
+    /// What the server first says to a hello: a record.
+    fn answer(config: &Arc<ServerConfig>, hello: &[u8]) -> Vec<u8> {
+        let mut server = rustls::ServerConnection::new(config.clone()).unwrap();
+        server.read_tls(&mut &hello[..]).unwrap();
+        // An error is told to the client too.
+        let _ = server.process_new_packets();
+        let mut said = Vec::new();
+        server.write_tls(&mut said).unwrap();
+        said
+    }
+
+    #[test]
+    fn no_old_version_no_weak_cipher_and_no_compression_is_agreed_to() {
+        let (tls_1_2, plain) = ([3, 3], &[0][..]);
+        let alert = |said: &[u8], code| assert_eq!(said, [21, 3, 3, 0, 2, 2, code]);
+        let identity = read("agreed", &[("ck.pem", &format!("{CERTIFICATE}{KEY}"))], "cert = \"ck.pem\"").unwrap();
+        let config = identity.unwrap().turn().unwrap();
+        // All that have a name, and their neighbours.
+        let suites = [0x00, 0x13, 0x56, 0xC0, 0xC1, 0xCC, 0xD0]
+            .into_iter()
+            .flat_map(|high: u16| (high << 8)..=(high << 8 | 0xFF));
+        let agreed = suites.filter(|&suite| {
+            let said = answer(&config, &hello(tls_1_2, suite, plain));
+            if said[0] != 22 {
+                alert(&said, 40);
+            }
+            said[0] == 22
+        });
+        // ECDHE with AES-GCM or ChaCha20.
+        assert_eq!(agreed.collect::<Vec<_>>(), [0xC02B, 0xC02C, 0xCCA9]);
+        for old in [[3, 0], [3, 1], [3, 2]] {
+            alert(&answer(&config, &hello(old, 0xC02B, plain)), 70);
+        }
+        let said = answer(&config, &hello(tls_1_2, 0xC02B, &[1, 0]));
+        // Headers of record and message, version, random; the session's id, and the cipher.
+        let session_len = usize::from(said[5 + 4 + 2 + 32]);
+        assert_eq!((said[0], said[44 + session_len..][..3].to_vec()), (22, vec![0xC0, 0x2B, 0]), "none is chosen");
+        assert_eq!(answer(&config, &hello(tls_1_2, 0xC02B, &[1]))[0], 21, "nothing but compression");
+    }
+
     #[test]
     fn what_can_not_be_used_is_refused_with_what_to_do() {
         let damaged = CERTIFICATE.replace("MIIB", "****");

@@ -89,3 +89,26 @@ impl Post {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Poll, Token};
+
+    #[test]
+    fn a_full_queue_takes_no_parcel_until_one_is_taken_out() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let mut posts = Post::network(&[waker.clone(), waker]);
+        let (to, from) = (AllocationId { index: 1, generation: 1 }, PeerAddr("192.0.2.1:9".parse().unwrap()));
+        for _ in 0..PARCELS_MAX {
+            assert!(posts[0].send(1, to, from, b"x").is_ok());
+        }
+        assert!(posts[0].send(1, to, from, b"x").is_err());
+        assert!(posts[1].send(0, to, from, b"x").is_ok(), "the way back is another queue");
+        assert_eq!(posts[1].receive().map(|parcel| parcel.bytes), Some(b"x".to_vec()));
+        assert!(posts[0].send(1, to, from, b"x").is_ok());
+        assert!(posts[0].send(1, to, from, b"x").is_err());
+        assert!(posts[0].send(2, to, from, b"x").is_err(), "there is no such worker");
+    }
+}

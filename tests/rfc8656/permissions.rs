@@ -185,13 +185,17 @@ fn cf_75_s11_2_dont_fragment_is_handed_on() {
 
 #[test]
 fn cf_89_s13_dont_fragment_is_ignored_where_a_family_is_translated() {
-    let mut world = World::new();
-    let alice = world.dual();
-    world.succeed(&alice, permit(&[peer4(), peer6()]));
-    for (peer, is_heeded) in [(peer4(), true), (peer6(), false)] {
-        let message = send(peer, b"x").with(attribute::DONT_FRAGMENT, []).encode();
-        let verdict = world.relayed(&alice.sender, &message);
-        assert!(matches!(verdict, Verdict::ToPeer { dont_fragment, .. } if dont_fragment == is_heeded), "{peer}");
+    for (client, to_ipv4, to_ipv6) in [("192.0.2.1:4000", true, false), ("[2001:db8::1]:4000", false, false)] {
+        let mut world = World::new();
+        let alice = world.login(udp(client), ALICE);
+        world.succeed(&alice, allocate().with(attribute::ADDITIONAL_ADDRESS_FAMILY, [2, 0, 0, 0]));
+        world.succeed(&alice, permit(&[peer4(), peer6()]));
+        for (peer, is_heeded) in [(peer4(), to_ipv4), (peer6(), to_ipv6)] {
+            let message = send(peer, b"x").with(attribute::DONT_FRAGMENT, []).encode();
+            let verdict = world.relayed(&alice.sender, &message);
+            let is_right = matches!(verdict, Verdict::ToPeer { dont_fragment, .. } if dont_fragment == is_heeded);
+            assert!(is_right, "{client} to {peer}");
+        }
     }
 }
 

@@ -102,6 +102,19 @@ fn cf_64_s8_2_a_family_not_held_is_443() {
 }
 
 #[test]
+fn a_session_ends_in_its_time_however_often_it_is_refreshed() {
+    let mut world = World::with(|config| (config.limits.session_max_s, config.nonce.lifetime_s) = (1000, 3600));
+    let alice = world.allocated();
+    world.pass_s(500);
+    assert_eq!(world.succeed(&alice, refresh(600)).number(attribute::LIFETIME), Some(500));
+    world.pass_ms(499_999);
+    assert_eq!(world.succeed(&alice, refresh(600)).number(attribute::LIFETIME), Some(1));
+    world.pass_ms(1);
+    assert_eq!(world.code(&alice, refresh(600)), 437);
+    world.succeed(&alice, allocate());
+}
+
+#[test]
 fn cf_65_s8_2_lifetime_0_deletes_and_says_so() {
     let mut world = World::new();
     let alice = world.allocated();
