@@ -1,6 +1,7 @@
 //! HTTP and WebSocket under any bytes: heads, frames and JSON against plain readers, then a whole part of the plane, in
 //! process, whose answers are read byte by byte. Body of the fuzz target `http_ws_step`.
 
+use super::cut;
 use super::plane::{self, Conversation};
 use turnpike::http::frames::{FRAGMENTS_MAX, Frames};
 use turnpike::http::head::{Framing, HEAD_MAX, HEADER_COUNT_MAX, Head, REQUEST_LINE_MAX, Scan};
@@ -32,17 +33,6 @@ pub fn http_ws_step(input: &[u8]) {
         }
         _ => converse(Part::Public, *flags, bytes, &pieces),
     }
-}
-
-fn cut<'a>(mut bytes: &'a [u8], lens: &[u8]) -> Vec<&'a [u8]> {
-    let (mut pieces, mut lens) = (Vec::new(), lens.iter().cycle());
-    while !bytes.is_empty() {
-        let len = lens.next().map_or(bytes.len(), |len| usize::from(*len).clamp(1, bytes.len()));
-        let (piece, rest) = bytes.split_at(len);
-        pieces.push(piece);
-        bytes = rest;
-    }
-    pieces
 }
 
 /// One head after the other, as requests come.

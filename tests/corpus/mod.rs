@@ -17,3 +17,15 @@ pub mod folder;
 pub mod foreign_stun;
 #[cfg(test)]
 pub mod seeds;
+
+/// Bytes in pieces of these lengths, over and over; without any, in one.
+fn cut<'a>(mut bytes: &'a [u8], lens: &[u8]) -> Vec<&'a [u8]> {
+    let (mut pieces, mut lens) = (Vec::new(), lens.iter().cycle());
+    while !bytes.is_empty() {
+        let len = lens.next().map_or(bytes.len(), |len| usize::from(*len).clamp(1, bytes.len()));
+        let (piece, rest) = bytes.split_at(len);
+        pieces.push(piece);
+        bytes = rest;
+    }
+    pieces
+}

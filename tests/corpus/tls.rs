@@ -1,7 +1,7 @@
 //! A TCP or TLS connection under any bytes in any pieces: the same frames however they come, bounded memory, and always
 //! on. Body of the fuzz target `tls_stream`; datagrams of DTLS, which nobody here speaks, are told from STUN beside it.
 
-use super::certificate;
+use super::{certificate, cut};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, ServerConfig};
@@ -19,6 +19,8 @@ const HELD_MAX: usize = 2 * FRAME_LEN_MAX + 2 * QUEUE_MAX;
 const READ_MAX: usize = 64 << 10;
 /// Rounds after which a handshake is over or never will be.
 const ROUNDS_MAX: usize = 20;
+/// No lengths of pieces: all in one.
+const WHOLE: &[u8] = &[];
 
 static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(certificate::server);
 static CLIENTS: LazyLock<[Arc<ClientConfig>; 2]> =
@@ -31,54 +33,32 @@ pub fn tls_stream(input: &[u8]) {
     let [flags, count, rest @ ..] = input else { return };
     let (lens, bytes) = rest.split_at(rest.len().min(usize::from(*count)));
     let range = if flags & 8 == 0 { ChannelRange::Rfc8656 } else { ChannelRange::Rfc5766 };
-    let pieces = Pieces { lens };
     match flags & 7 {
-        0 => assert_eq!(hear(None, range, pieces, bytes), hear(None, range, Pieces::WHOLE, bytes)),
+        0 => assert_eq!(hear(None, range, lens, bytes), hear(None, range, WHOLE, bytes)),
         1 => {
             let records = Some(&*SERVER);
-            assert_eq!(hear(records, range, pieces, bytes), hear(records, range, Pieces::WHOLE, bytes));
+            assert_eq!(hear(records, range, lens, bytes), hear(records, range, WHOLE, bytes));
         }
         2 => {
             let mut link = Link::new(range, flags & 16 != 0);
-            assert_eq!(link.speak(bytes, pieces, None), hear(None, range, Pieces::WHOLE, bytes));
+            assert_eq!(link.speak(bytes, lens, None), hear(None, range, WHOLE, bytes));
         }
         3 => {
             let mut link = Link::new(range, flags & 16 != 0);
-            let heard = link.speak(bytes, pieces, Some(usize::from(*count)));
-            let meant = hear(None, range, Pieces::WHOLE, bytes);
+            let heard = link.speak(bytes, lens, Some(usize::from(*count)));
+            let meant = hear(None, range, WHOLE, bytes);
             assert!(meant.frames.starts_with(&heard.frames), "nothing is heard that was not said");
         }
-        4 => Link::new(range, flags & 16 != 0).listen(bytes, pieces),
+        4 => Link::new(range, flags & 16 != 0).listen(bytes, lens),
         _ => datagram(bytes, range),
     }
 }
 
-/// Bytes in pieces of these lengths, over and over; without any, in one.
-#[derive(Clone, Copy)]
-struct Pieces<'a> {
-    lens: &'a [u8],
-}
-
-impl Pieces<'_> {
-    const WHOLE: Pieces<'static> = Pieces { lens: &[] };
-
-    fn cut(self, mut bytes: &[u8]) -> Vec<&[u8]> {
-        let (mut pieces, mut lens) = (Vec::new(), self.lens.iter().cycle());
-        while !bytes.is_empty() {
-            let len = lens.next().map_or(bytes.len(), |len| usize::from(*len).clamp(1, bytes.len()));
-            let (piece, rest) = bytes.split_at(len);
-            pieces.push(piece);
-            bytes = rest;
-        }
-        pieces
-    }
-}
-
 /// What a connection hears of a stream until it is closed.
-fn hear(config: Option<&Arc<ServerConfig>>, range: ChannelRange, pieces: Pieces<'_>, bytes: &[u8]) -> Heard {
+fn hear(config: Option<&Arc<ServerConfig>>, range: ChannelRange, lens: &[u8], bytes: &[u8]) -> Heard {
     let mut connection = Rehearsal::new(config.cloned(), range).expect("a pair of sockets");
     let mut all = Heard::default();
-    for piece in pieces.cut(bytes) {
+    for piece in cut(bytes, lens) {
         add(&mut all, take(&mut connection, piece));
         if all.closed {
             break;
@@ -153,10 +133,10 @@ impl Link {
     }
 
     /// Sends bytes by TLS, a piece a record, and the records in the same pieces; perhaps with one bit turned.
-    fn speak(&mut self, bytes: &[u8], pieces: Pieces<'_>, turned: Option<usize>) -> Heard {
+    fn speak(&mut self, bytes: &[u8], lens: &[u8], turned: Option<usize>) -> Heard {
         let mut all = Heard::default();
         let mut records = Vec::new();
-        for piece in pieces.cut(bytes) {
+        for piece in cut(bytes, lens) {
             self.client.writer().write_all(piece).expect("the client takes it");
             records.extend(self.records());
         }
@@ -164,7 +144,7 @@ impl Link {
             let at = turned * 7919 % records.len();
             records[at] ^= 1 << (turned % 8);
         }
-        for piece in pieces.cut(&records) {
+        for piece in cut(&records, lens) {
             add(&mut all, take(&mut self.connection, piece));
             if all.closed {
                 break;
@@ -174,9 +154,9 @@ impl Link {
     }
 
     /// Is told bytes in pieces, a frame each, and hears them all; what there is no room for is refused.
-    fn listen(&mut self, bytes: &[u8], pieces: Pieces<'_>) {
+    fn listen(&mut self, bytes: &[u8], lens: &[u8]) {
         let mut told = Vec::new();
-        for (number, piece) in pieces.cut(bytes).into_iter().enumerate() {
+        for (number, piece) in cut(bytes, lens).into_iter().enumerate() {
             let (front, back) = piece.split_at(piece.len() / 2);
             match self.connection.say(&[front, back], number % 2 == 0) {
                 Ok(()) => told.extend_from_slice(piece),

@@ -5,12 +5,10 @@
 //! datagram can be counted.
 
 use super::client::{Caller, Delivery, Peer, pattern};
-use super::limits::metric;
 use super::link::{PATIENCE, Via};
 use super::ports::LOOPBACK;
 use super::server::Server;
 use crate::wire_client::{ALICE, Client, allocate, binding, refresh};
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -109,15 +107,8 @@ fn carry_on(server: SocketAddr, is_over: &AtomicBool) -> usize {
     rounds
 }
 
-/// Memory in RAM, in KiB.
-fn resident_kib(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel counts memory");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("it counts in kB")
-}
-
 fn requests(server: &Server, method: &str, code: &str) -> u64 {
-    metric(server, &format!("turnpike_requests_total{{method=\"{method}\",code=\"{code}\"}}"))
+    server.metric(&format!("turnpike_requests_total{{method=\"{method}\",code=\"{code}\"}}"))
 }
 
 #[test]
@@ -138,10 +129,10 @@ fn leave_no_byte(sources: u32) {
     flood(udp, 0..WARM_UP);
     let (mut witness, _) = Caller::allocated(Via::Udp, udp);
     let figures = || {
-        let malformed = metric(&server, "turnpike_dropped_packets_total{reason=\"malformed\"}");
+        let malformed = server.metric("turnpike_dropped_packets_total{reason=\"malformed\"}");
         [malformed, requests(&server, "binding", "success"), requests(&server, "allocate", "401")]
     };
-    let (files, before_kib, before) = (server.files(), resident_kib(&server), figures());
+    let (files, before_kib, before) = (server.files(), server.status_kib("VmRSS"), figures());
 
     let is_over = AtomicBool::new(false);
     let began = Instant::now();
@@ -153,7 +144,7 @@ fn leave_no_byte(sources: u32) {
     });
     let took = began.elapsed();
 
-    let grown_kib = resident_kib(&server).saturating_sub(before_kib);
+    let grown_kib = server.status_kib("VmRSS").saturating_sub(before_kib);
     eprintln!("{sources} sources in {took:?}: {before_kib} KiB and {grown_kib} more; {rounds} rounds of a client");
     assert!(grown_kib <= GROWTH_MAX_KIB, "{grown_kib} KiB more than {before_kib}");
     assert!(rounds > 0 && server.files() == files);
@@ -161,9 +152,9 @@ fn leave_no_byte(sources: u32) {
     let sources = u64::from(sources);
     let counted: Vec<u64> = figures().iter().zip(before).map(|(after, before)| after - before).collect();
     assert_eq!(counted, [sources, sources, 2 * sources + 1]);
-    assert_eq!(metric(&server, "turnpike_unverified_suppressed_total "), 0, "nobody sent more than he may");
-    assert_eq!(metric(&server, "turnpike_connections "), 0);
-    let allocations = metric(&server, "turnpike_allocations{transport=\"udp\",family=\"ipv4\"}");
+    assert_eq!(server.metric("turnpike_unverified_suppressed_total"), 0, "nobody sent more than he may");
+    assert_eq!(server.metric("turnpike_connections"), 0);
+    let allocations = server.metric("turnpike_allocations{transport=\"udp\",family=\"ipv4\"}");
     assert_eq!(allocations, 1, "the witness's");
     witness.succeed(refresh(600));
     server.stop();
@@ -209,7 +200,7 @@ fn newcomers_get_their_challenge_while_strangers_use_up_the_total() {
     }
     let seconds = began.elapsed().as_secs() + 1;
     let answered = requests(&server, "allocate", "401");
-    let suppressed = metric(&server, "turnpike_unverified_suppressed_total ");
+    let suppressed = server.metric("turnpike_unverified_suppressed_total");
     eprintln!(
         "{sent} requests from {number} sources in {seconds} s: {answered} answers, {suppressed} suppressed; \
          {at_once} of {rounds} newcomers were answered at their first try, all others by their {TRIES_MAX}th"

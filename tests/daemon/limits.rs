@@ -2,7 +2,7 @@
 //! answered or dropped as it is told, and counted.
 
 use super::client::{Caller, Delivery, Peer, pattern};
-use super::link::{Link, Stream, Via};
+use super::link::{Link, Via};
 use super::ports::{LOOPBACK, Stretch};
 use super::resources::wait_until;
 use super::server::Server;
@@ -22,23 +22,12 @@ fn start(settings: &[&str]) -> Server {
     Server::start(&[&["http.admin_listen=127.0.0.1:0"], settings].concat())
 }
 
-/// A figure of `/metrics`; a series that is not there fails.
-pub fn metric(server: &Server, series: &str) -> u64 {
-    let admin = server.told("admin");
-    let addr = admin.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address and a port");
-    let mut stream = Stream::plain(addr);
-    stream.send(format!("GET /metrics HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").as_bytes());
-    let text = String::from_utf8(stream.read_to_end()).expect("it is text");
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix(series)?.trim().parse().ok());
-    lines.next().unwrap_or_else(|| panic!("{series} is not told: {text}"))
-}
-
 fn reached(server: &Server, limit: &str) -> u64 {
-    metric(server, &format!("turnpike_limits_reached_total{{limit=\"{limit}\"}}"))
+    server.metric(&format!("turnpike_limits_reached_total{{limit=\"{limit}\"}}"))
 }
 
 fn dropped(server: &Server, reason: &str) -> u64 {
-    metric(server, &format!("turnpike_dropped_packets_total{{reason=\"{reason}\"}}"))
+    server.metric(&format!("turnpike_dropped_packets_total{{reason=\"{reason}\"}}"))
 }
 
 #[test]
@@ -191,8 +180,8 @@ fn a_closed_connection_gives_back_its_quota_and_its_port_together() {
         assert_eq!(code, 0, "in round {round} the quota is back and the port is not");
         next.end();
     }
-    wait_until(&mut witness, || metric(&server, "turnpike_connections ") == 0, "the connections are closed");
-    wait_until(&mut witness, || metric(&server, "turnpike_ports_free ") == 2, "the ports are free");
+    wait_until(&mut witness, || server.metric("turnpike_connections") == 0, "the connections are closed");
+    wait_until(&mut witness, || server.metric("turnpike_ports_free") == 2, "the ports are free");
     assert_eq!(reached(&server, "ports"), 20, "bob's requests");
     server.stop();
 }

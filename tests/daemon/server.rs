@@ -266,9 +266,15 @@ impl Server {
 
     /// Resident memory of its own, in KiB.
     pub fn memory_kib(&self) -> u64 {
+        self.status_kib("RssAnon")
+    }
+
+    /// What the kernel counts of its memory under this name (proc_pid_status(5)), in KiB.
+    pub fn status_kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the server runs");
-        let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("the kernel counts memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("it counts in kB")
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        number.unwrap_or_else(|| panic!("no {field} in {status}"))
     }
 
     /// Sends a signal by name.

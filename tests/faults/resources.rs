@@ -119,10 +119,7 @@ fn out_of_memory_it_aborts_and_does_not_hang() {
     let server = Server::start(&["workers=1"]);
     let tcp = server.addr("tcp", LOOPBACK[0]);
     let mut callers: Vec<Caller> = (0..CLIENTS).map(|_| Caller::allocated(Via::Tcp, tcp).0).collect();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server runs");
-    let grown = status.lines().find_map(|line| line.strip_prefix("VmData:")).expect("the kernel counts memory");
-    let grown_kib: u64 = grown.trim().trim_end_matches("kB").trim().parse().expect("it is a number");
-    limit(&server, "data", &((grown_kib + 512) << 10).to_string());
+    limit(&server, "data", &((server.status_kib("VmData") + 512) << 10).to_string());
     // Most of the longest frame, which has to be kept until its end comes: 60 KiB a client.
     let frame = [&[0x40, 0, 0xFF, 0xFF][..], &[0; 60_000]].concat();
     for caller in &mut callers {

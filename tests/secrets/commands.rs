@@ -1,6 +1,7 @@
 //! Commands that are given secrets on their command line or in a file, and `dev`, which makes its own.
 
 use super::client::Caller;
+use super::coturn;
 use super::heard::Heard;
 use super::link::Via;
 use super::marker::Marker;
@@ -148,22 +149,8 @@ fn no_core_of_the_daemon_is_dumped() {
             relay.end()
         ),
     );
-    let (first, last) = (relay.start().to_string(), relay.end().to_string());
-    let flags = [
-        "coturn",
-        "-n",
-        "-L",
-        "127.0.0.1",
-        "-p",
-        "0",
-        "-r",
-        REALM,
-        "--min-port",
-        &first,
-        "--max-port",
-        &last,
-        "--no-tls",
-    ];
+    let flags = coturn::command_line(&ports);
+    let flags: Vec<&str> = flags.split(' ').collect();
     for arguments in [&["run", "-c", "t.toml"][..], &flags] {
         let program = Program::start(&mut turnpike(&folder, arguments));
         program.wait_for("serving", 1);

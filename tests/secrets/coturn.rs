@@ -6,7 +6,7 @@ use super::link::Via;
 use super::marker::Marker;
 use super::ports::Stretch;
 use super::program::{Folder, Program, said, turnpike};
-use crate::wire_client::allocate;
+use crate::wire_client::{REALM, allocate};
 
 const SECRET: &str = "mark/static+auth+secret/Vb6nM9kJ";
 const ALICE: (&str, &str) = ("alice", "mark/user+line/Rf4vT7gB1yH");
@@ -35,6 +35,13 @@ fn network(ports: &Stretch) -> String {
         relay.start(),
         relay.end()
     )
+}
+
+/// The command line of a server on loopback that relays from these ports; words are parted by spaces.
+pub fn command_line(ports: &Stretch) -> String {
+    let relay = ports.relay();
+    let (first, last) = (relay.start(), relay.end());
+    format!("coturn -n -L 127.0.0.1 -p 0 -r {REALM} --min-port {first} --max-port {last} --no-tls")
 }
 
 fn heard() -> Heard {
@@ -116,23 +123,8 @@ fn a_file_of_coturns_is_refused_without_telling_its_secrets() {
 fn coturns_command_line_is_not_repeated_with_its_secrets() {
     let (folder, mut heard, ports) = (Folder::new(), heard(), Stretch::next());
     let user = format!("{}:{}", ALICE.0, ALICE.1);
-    let (first, last) = (ports.relay().start().to_string(), ports.relay().end().to_string());
-    let network = [
-        "coturn",
-        "-n",
-        "-L",
-        "127.0.0.1",
-        "-p",
-        "0",
-        "-r",
-        "example.org",
-        "--min-port",
-        &first,
-        "--max-port",
-        &last,
-        "--no-tls",
-        "-V",
-    ];
+    let network = command_line(&ports);
+    let network: Vec<&str> = network.split(' ').chain(["-V"]).collect();
     let database = format!("ip=127.0.0.1 password={DATABASE}");
     let more = ["-a", "-u", &user, "--cli-password", CLI, "--pkey-pwd", PKEY, "-O", &database];
     let server =
