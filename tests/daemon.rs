@@ -37,6 +37,9 @@ mod log;
 mod pairs;
 #[path = "daemon/ports.rs"]
 mod ports;
+#[allow(dead_code, reason = "shared with the tests of secrets")]
+#[path = "secrets/program.rs"]
+mod program;
 #[path = "daemon/ranges.rs"]
 mod ranges;
 #[path = "daemon/refusals.rs"]
@@ -57,3 +60,5 @@ mod steering;
 mod streams;
 #[path = "daemon/top.rs"]
 mod top;
+#[path = "faults/untried.rs"]
+mod untried;

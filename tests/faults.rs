@@ -48,5 +48,7 @@ mod resources;
 mod sending;
 #[path = "faults/strangers.rs"]
 mod strangers;
+#[path = "faults/untried.rs"]
+mod untried;
 #[path = "faults/workers.rs"]
 mod workers;

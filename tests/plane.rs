@@ -29,6 +29,9 @@ mod limits;
 mod link;
 #[path = "plane/metrics.rs"]
 mod metrics;
+#[allow(dead_code, reason = "shared with the tests of faults")]
+#[path = "faults/namespace.rs"]
+mod namespace;
 #[allow(dead_code, reason = "shared with the tests of the daemon")]
 #[path = "daemon/ports.rs"]
 mod ports;
@@ -36,6 +39,8 @@ mod ports;
 mod rooms;
 #[path = "plane/routes.rs"]
 mod routes;
+#[path = "faults/untried.rs"]
+mod untried;
 #[allow(dead_code, reason = "every test uses a part")]
 #[path = "plane/wire.rs"]
 mod wire;

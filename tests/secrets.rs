@@ -39,6 +39,8 @@ mod memory;
 mod mistakes;
 #[path = "secrets/program.rs"]
 mod program;
+#[path = "faults/untried.rs"]
+mod untried;
 #[path = "secrets/values.rs"]
 mod values;
 

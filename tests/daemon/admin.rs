@@ -4,7 +4,7 @@ use super::certificate;
 use super::client::{Caller, Peer, pattern};
 use super::link::{Stream, Via};
 use super::ports::LOOPBACK;
-use super::server::Server;
+use super::server::{Scratch, Server};
 use crate::wire_client::{BOB, allocate, refresh};
 use rustls::version::TLS13;
 use serde_json::Value;
@@ -126,9 +126,8 @@ fn https_is_served_with_the_relays_certificate() {
 
 #[test]
 fn the_socket_is_private_and_needs_no_token_and_the_address_does() {
-    let folder = std::env::temp_dir();
-    let socket: PathBuf = folder.join(format!("turnpike-{}.sock", std::process::id()));
-    let token = folder.join(format!("turnpike-{}.token", std::process::id()));
+    let scratch = Scratch::new();
+    let (socket, token) = (scratch.path("admin.sock"), scratch.path("token"));
     std::fs::write(&token, "a-token-of-some-length\n").expect("the folder takes files");
     let (socket_path, token_path) = (socket.display().to_string(), token.display().to_string());
     let settings = [format!("http.admin_socket={socket_path}"), format!("http.admin_token_file={token_path}")];
@@ -142,7 +141,6 @@ fn the_socket_is_private_and_needs_no_token_and_the_address_does() {
     assert!(!socket.exists(), "it takes its socket with it");
     assert!(complains(&socket_path, &["status"]).contains("no server answers at"));
     assert!(complains("ftp://x", &["status"]).contains("http://HOST:PORT"));
-    std::fs::remove_file(token).expect("the token's file is there");
 }
 
 /// A list of revocations in a folder of its own.

@@ -7,6 +7,7 @@ use super::client::{Caller, pattern};
 use super::link::{Link, Via};
 use super::ports::LOOPBACK;
 use super::server::Server;
+use super::untried::not_tried;
 use crate::wire_client::{channel, send};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read};
@@ -49,7 +50,7 @@ impl Tap {
                 Some(Tap(socket))
             }
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                eprintln!("NOT TRIED: headers on the wire: packets are for root to see ({error})");
+                not_tried("headers on the wire", &format!("packets are for root to see ({error})"));
                 None
             }
             Err(error) => panic!("packets can not be watched: {error}"),

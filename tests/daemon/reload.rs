@@ -4,7 +4,7 @@ use super::certificate;
 use super::client::{Caller, Delivery, Peer, pattern};
 use super::link::{Stream, Via};
 use super::ports::LOOPBACK;
-use super::server::Server;
+use super::server::{Scratch, Server};
 use crate::wire_client::{BOB, allocate, permit, refresh};
 use rustls::version::TLS13;
 use serde_json::Value;
@@ -281,9 +281,8 @@ fn a_thousand_reloads_under_load_lose_no_packet_and_no_memory() {
 
 #[test]
 fn a_secret_that_is_rotated_in_its_file_needs_no_signal_and_ends_no_session() {
-    let folder = std::env::temp_dir().join(format!("turnpike-secret-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("the folder is made");
-    let file = folder.join("secret");
+    let scratch = Scratch::new();
+    let file = scratch.path("secret");
     let (old, new) = ("the old secret of 24 byte", "the new secret of 24 byte");
     std::fs::write(&file, old).expect("the file is written");
     let server = Server::start(&[&format!("auth.secret_file={}", file.display())]);
@@ -299,21 +298,19 @@ fn a_secret_that_is_rotated_in_its_file_needs_no_signal_and_ends_no_session() {
     let (mut there, code) = allocate_by(old);
     assert_eq!((code, allocate_by(new).1), (0, 401));
     // As a careful hand does it: the new file is complete when it gets the name.
-    std::fs::write(folder.join("next"), new).expect("the file is written");
-    std::fs::rename(folder.join("next"), &file).expect("the file is renamed");
+    std::fs::write(scratch.path("next"), new).expect("the file is written");
+    std::fs::rename(scratch.path("next"), &file).expect("the file is renamed");
     server.log_until("\"reloaded\"");
     assert_eq!((allocate_by(new).1, allocate_by(old).1), (0, 401));
     assert_eq!(there.code(refresh(600)), 0, "who was there before has noticed nothing");
     server.stop();
-    std::fs::remove_dir_all(folder).expect("the folder is there");
 }
 
 // FI-20
 #[test]
 fn a_users_file_that_is_cut_or_is_no_file_any_more_leaves_the_old_users() {
-    let folder = std::env::temp_dir().join(format!("turnpike-users-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("the folder is made");
-    let file = folder.join("users");
+    let scratch = Scratch::new();
+    let file = scratch.path("users");
     std::fs::write(&file, "carol:chorus\n").expect("the file is written");
     let server = Server::start(&[&format!("auth.users_file={}", file.display())]);
     let udp = server.addr("udp", LOOPBACK[0]);
@@ -354,5 +351,4 @@ fn a_users_file_that_is_cut_or_is_no_file_any_more_leaves_the_old_users() {
     assert_eq!((allocates(carol), allocates(dave)), (0, 0));
     server.signal("INT");
     assert_eq!(server.wait().0.code(), Some(0));
-    std::fs::remove_dir_all(folder).expect("the folder is there");
 }

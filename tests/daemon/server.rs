@@ -40,15 +40,21 @@ fn keeps_secrets(line: &str) {
 }
 
 /// A directory of one test, gone with it.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Self {
+    /// An empty one.
+    pub fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("daemon-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&path).expect("the scratch directory is made");
         Scratch(path)
+    }
+
+    /// The path of a file there.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 }
 
@@ -98,11 +104,11 @@ admin_socket = ""
 format = "json"
 "#;
     for (name, text) in [("turnpike.toml", configuration), ("cert.pem", CERTIFICATE), ("key.pem", KEY)] {
-        fs::write(scratch.0.join(name), text).expect("the scratch directory takes files");
+        fs::write(scratch.path(name), text).expect("the scratch directory takes files");
     }
     let mut line = by.iter().chain([&env!("CARGO_BIN_EXE_turnpike")]);
     let mut command = Command::new(line.next().expect("the binary is its last word"));
-    command.args(line).arg("run").arg("-c").arg(scratch.0.join("turnpike.toml"));
+    command.args(line).arg("run").arg("-c").arg(scratch.path("turnpike.toml"));
     let level = std::env::var(LEVEL).map(|level| format!("log.level={level}"));
     for setting in level.iter().map(String::as_str).chain(settings.iter().copied()) {
         command.args(["--set", setting]);
@@ -244,7 +250,7 @@ impl Server {
 
     /// The path of a file beside the configuration.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.scratch.0.join(name)
+        self.scratch.path(name)
     }
 
     /// Where `udp`, `tcp` or `tls` is served on an address.

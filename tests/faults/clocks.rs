@@ -2,10 +2,10 @@
 
 use super::call::{CHANNEL, Call, WATCHED};
 use super::client::Caller;
-use super::injection::not_tried;
 use super::link::{PATIENCE, Via};
 use super::ports::LOOPBACK;
-use super::server::Server;
+use super::server::{Scratch, Server};
+use super::untried::not_tried;
 use crate::wire_client::{
     Client, Outcome, SECRET, World, allocate, bind, channel, peer, permit, refresh, rest_password, udp,
 };
@@ -39,7 +39,8 @@ fn a_wall_clock_that_jumps_changes_nothing_but_dates() {
     let Some(library) = faketime() else {
         return not_tried("a wall clock that jumps", "libfaketime is not installed");
     };
-    let file = std::env::temp_dir().join(format!("turnpike-clock-{}", std::process::id()));
+    let scratch = Scratch::new();
+    let file = scratch.path("clock");
     let shift = |text: &str| fs::write(&file, text).expect("the file is written");
     shift("+0\n");
     let wrapper = [
@@ -73,7 +74,6 @@ fn a_wall_clock_that_jumps_changes_nothing_but_dates() {
         call.exchange(20);
     }
     server.stop();
-    fs::remove_file(&file).expect("it is there");
 }
 
 /// A world whose clocks show this.

@@ -1,8 +1,9 @@
 //! System calls of a running server that fail because a test wants it so: strace attaches, and detaches at the end.
 
 use super::server::Server;
+use super::untried::not_tried;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -14,13 +15,6 @@ pub fn is_long() -> bool {
 /// A number for the ordinary run, and the one of the list of faults.
 pub fn times(ordinary: usize, long: usize) -> usize {
     if is_long() { long } else { ordinary }
-}
-
-/// Says, past the capture of the test's output, that something could not be tried on this machine.
-pub fn not_tried(what: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "NOT TRIED: {what}: {why}");
-    let may_skip = std::env::var("CI").is_err() || std::env::var("TURNPIKE_FAULTS_MAY_SKIP").is_ok();
-    assert!(may_skip, "{what} must be tried here, unless TURNPIKE_FAULTS_MAY_SKIP is set: {why}");
 }
 
 /// A strace that is attached to a server's threads.

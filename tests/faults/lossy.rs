@@ -11,8 +11,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use turnpike::turn::Transport;
@@ -28,6 +29,8 @@ const OVERTAKEN: u64 = 25;
 const TRIES: u32 = 7;
 /// Requests begun anew before a client gives up.
 const ROUNDS: usize = 10;
+/// How long the next client may take to get its allocation.
+const NEXT_WITHIN: Duration = Duration::from_secs(300);
 
 /// A millisecond, or a tenth of it in the ordinary run: delays and clients' timers alike.
 fn ms(number: u64) -> Duration {
@@ -190,18 +193,22 @@ fn on_a_bad_way_every_client_ends_with_one_allocation_and_then_with_none() {
     let server = Server::start(&["workers=2", WATCHED, &most]);
     let udp = server.addr("udp", LOOPBACK[0]);
     let ports_free = server.metric("turnpike_ports_free");
-    let (all_there, go_on) = (Arc::new(Barrier::new(clients + 1)), Arc::new(Barrier::new(clients + 1)));
-    let threads: Vec<_> = (0..clients as u64)
-        .map(|seed| {
-            let (all_there, go_on) = (all_there.clone(), go_on.clone());
+    let (there, is_there) = channel();
+    // Each client has one end, and goes on when the other is dropped.
+    let (hold, held): (Vec<_>, Vec<_>) = (0..clients).map(|_| channel::<()>()).unzip();
+    let threads: Vec<_> = (1_u64..)
+        .zip(held)
+        .map(|(seed, held)| {
+            let there = there.clone();
             std::thread::spawn(move || {
-                let hop = Hop::open(udp, seed + 1);
+                let hop = Hop::open(udp, seed);
                 let mut client = Behind::new(hop.front);
                 assert_eq!(client.ask(&allocate()), 0, "client {seed} gets an allocation");
                 assert_eq!(client.ask(&permit(&[SocketAddr::new(LOOPBACK[0], 9)])), 0);
                 assert_eq!(client.ask(&refresh(600)), 0, "client {seed} still has it");
-                all_there.wait();
-                go_on.wait();
+                there.send(()).expect("somebody counts");
+                drop(there);
+                let _ = held.recv();
                 // What is asked again once it is over has nothing to end any more.
                 let code = client.ask(&refresh(0));
                 assert!(matches!(code, 0 | 437), "{code}");
@@ -209,11 +216,15 @@ fn on_a_bad_way_every_client_ends_with_one_allocation_and_then_with_none() {
             })
         })
         .collect();
-    all_there.wait();
+    drop(there);
+    // Whoever panics on the way is never there: then the last of the others is the end.
+    for number in 0..clients {
+        is_there.recv_timeout(NEXT_WITHIN).unwrap_or_else(|error| panic!("{number} of {clients} are there: {error}"));
+    }
     assert_eq!(server.metric(&live("udp")), clients as u64, "one each");
     let mut one_more = Caller::new(Via::Udp, udp);
     assert_eq!(one_more.code(allocate()), 508, "and that is what they are charged for");
-    go_on.wait();
+    drop(hold);
     let (mut relayed, mut lost) = (BTreeSet::new(), 0);
     for (number, thread) in threads.into_iter().enumerate() {
         let (told, lost_here) = thread.join().expect("every client comes to its end");

@@ -1,6 +1,6 @@
 //! A network and mounts of one test's own: the test runs itself once more in namespaces that end with it.
 
-use super::injection::not_tried;
+use super::untried::not_tried;
 use std::process::{Command, Stdio};
 
 /// What a line that tells a figure begins with.

@@ -6,9 +6,10 @@ use super::injection::Injection;
 use super::link::Via;
 use super::namespace::{is_alone, run};
 use super::ports::LOOPBACK;
-use super::server::Server;
+use super::server::{Scratch, Server};
 use crate::wire_client::refresh;
 use std::fs;
+use std::process::{Command, Stdio};
 
 /// Packets to a peer while sends fail.
 const PACKETS: u64 = 300;
@@ -100,16 +101,36 @@ fn a_peer_that_a_packet_filter_forbids_costs_its_own_packets_alone() {
     assert!(server.last_words().0.success());
 }
 
+/// A file system with little room, gone with the test.
+struct Disk(Scratch);
+
+impl Disk {
+    fn mount() -> Disk {
+        let disk = Disk(Scratch::new());
+        run(&["mount", "-t", "tmpfs", "-o", "size=256k", "turnpike-full", &disk.place()]);
+        disk
+    }
+
+    fn place(&self) -> String {
+        self.0.path("").to_str().expect("it is text").to_owned()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // One that was never mounted has nothing to let go of.
+        let _ = Command::new("umount").args(["-l", &self.place()]).stderr(Stdio::null()).status();
+    }
+}
+
 // FI-19: the file system that the log is written to is full, and has room again.
 #[test]
 fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
     if !is_alone("sending::a_full_disk_costs_lines_of_the_log_and_nothing_else", &["ip", "mount"]) {
         return;
     }
-    let folder = std::env::temp_dir().join(format!("turnpike-full-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("the folder is made");
-    run(&["mount", "-t", "tmpfs", "-o", "size=256k", "turnpike-full", folder.to_str().expect("it is text")]);
-    let (filler, log) = (folder.join("filler"), folder.join("log"));
+    let disk = Disk::mount();
+    let (filler, log) = (disk.0.path("filler"), disk.0.path("log"));
     fs::write(&filler, vec![0; 64 << 10]).expect("there is room");
     // The log goes to the disk, and the test reads it there.
     let follow = format!("tail -n +1 --pid=$$ -F {} >&2 2>/dev/null &", log.display());
@@ -132,6 +153,4 @@ fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
     server.signal("INT");
     server.wait_until_gone();
     assert!(fs::read_to_string(&log).expect("it is text").trim_end().ends_with("\"message\":\"stopped\"}"));
-    run(&["umount", "-l", folder.to_str().expect("it is text")]);
-    fs::remove_dir(&folder).expect("it is empty again");
 }

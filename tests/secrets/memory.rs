@@ -3,6 +3,7 @@
 
 use super::ports::Stretch;
 use super::program::{Folder, Program, turnpike};
+use super::untried::not_tried;
 use super::{certificate, wire_client};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -20,7 +21,7 @@ fn memory(program: &Program) -> Option<Vec<u8>> {
     let mut file = match File::open(format!("/proc/{}/mem", program.id())) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            eprintln!("NOT TRIED: what is in memory: the system does not let it be looked at ({error})");
+            not_tried("what is in memory", &format!("the system does not let it be looked at ({error})"));
             return None;
         }
         Err(error) => panic!("the memory of the server: {error}"),

@@ -2,6 +2,7 @@
 
 use crate::fixture::{Fixture, PATIENCE, Wire, Wish, request};
 use crate::limits::NOWHERE;
+use crate::namespace::{is_alone, run};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::Instant;
@@ -54,34 +55,16 @@ fn ten_thousand_idle_connections_make_room_and_both_parts_answer() {
     crowd(&fixture, fixture.public, 10_000, 4096);
 }
 
-/// Runs one test again in a network of its own, in which this host has two more addresses.
-const INSIDE: &str = r#"
-set -eu
-ip link set lo up
-ip address add 198.51.100.1/32 dev lo
-ip address add 198.51.100.2/32 dev lo
-exec "$0" --exact hostile::crowds::a_source_has_64_connections_and_the_next_costs_its_own_oldest
-"#;
-
 // Connections of this host itself are not counted by source, so that it takes another network to see it.
 #[test]
 fn a_source_has_64_connections_and_the_next_costs_its_own_oldest() {
-    const MARK: &str = "TURNPIKE_TEST_IS_INSIDE";
-    if std::env::var_os(MARK).is_some() {
-        return sixty_four();
+    if !is_alone("hostile::crowds::a_source_has_64_connections_and_the_next_costs_its_own_oldest", &["ip"]) {
+        return;
     }
-    let run = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "sh", "-c", INSIDE])
-        .arg(std::env::current_exe().expect("this program has a name"))
-        .env(MARK, "1")
-        .output()
-        .expect("unshare is there (util-linux)");
-    let [printed, said] = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(run.status.success() && printed.contains("1 passed"), "{printed}\n{said}");
-}
-
-fn sixty_four() {
     let [here, other] = [[198, 51, 100, 1], [198, 51, 100, 2]].map(IpAddr::from);
+    for ip in [here, other] {
+        run(&["ip", "address", "add", &ip.to_string(), "dev", "lo"]);
+    }
     let wish = Wish { public: vec![SocketAddr::new(here, 0)], ..Wish::default() };
     let fixture = Fixture::wish(wish, |_| ());
     let listening = fixture.plane().listening().iter();
