@@ -189,7 +189,7 @@ fn a_port_is_free_again_at_once_for_the_next_server() {
 fn answers(server: SocketAddr, requests: usize) -> usize {
     let socket = UdpSocket::bind((LOOPBACK[0], 0)).expect("the kernel has a port");
     // No burst that the client's own socket could not hold.
-    socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket takes a timeout");
+    socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a socket takes a timeout");
     let (mut room, mut answers) = ([0; 1500], 0);
     let mut take = |socket: &UdpSocket| match socket.recv(&mut room) {
         Ok(len) => {
@@ -215,8 +215,10 @@ fn strangers_get_so_many_answers_and_no_more() {
     let server = Server::start(&["limits.unverified_per_second=50"]);
     let udp = server.addr("udp", LOOPBACK[0]);
     // Four seconds' worth at once, and 50 for each second it takes.
+    let began = Instant::now();
     let answers = answers(udp, 1_000);
-    assert!((200..=260).contains(&answers), "{answers} answers");
+    let most = 200 + 50 * (began.elapsed().as_secs() as usize + 1);
+    assert!((200..=most).contains(&answers), "{answers} answers, {most} at most");
     // Those who have proved where they are do not pay for it: a stream does, and so does an allocation.
     let (mut caller, relayed) = Caller::allocated(Via::Tcp, server.addr("tcp", LOOPBACK[0]));
     (0..100).for_each(|_| drop(caller.echo()));
