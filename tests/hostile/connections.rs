@@ -8,6 +8,7 @@ use crate::sockets::{is_quiet, read_to_its_end};
 use crate::wire_client::*;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Connections of one source that have not shown what they speak, over all workers.
 const UNREADY_PER_SOURCE_MAX: usize = 20;
@@ -75,24 +76,43 @@ fn one_source_has_twenty_unready_connections_however_many_workers_there_are() {
     let live = Live::start(&["workers=2"]);
     for (via, source) in [(Via::Tcp, 9), (Via::Tls13, 10)] {
         let (server, source) = (live.addr(via, LOOPBACK[0]), Ipv4Addr::new(127, 0, 0, source));
-        let before = live.meters();
-        let mut silent: Vec<Stream> = (0..UNREADY_PER_SOURCE_MAX).map(|_| connect_from(source, server)).collect();
-        live.until("they are accepted", || (live.meters().get("turnpike_connections") == 20).then_some(()));
-        // For each one more an older one goes: the oldest of that worker, whichever it is.
-        silent.extend((0..5).map(|_| connect_from(source, server)));
-        let closed = || live.meters().closed_since(&before);
-        live.until("five have made room", || (closed() == [("unready_source".to_owned(), 5)]).then_some(()));
-        silent.retain(is_quiet);
-        assert_eq!(silent.len(), UNREADY_PER_SOURCE_MAX, "the others are left alone");
+        // A machine so busy that the silent ones run out of time meanwhile has shown nothing.
+        let is_shown = (0..5).any(|_| five_more_make_room(&live, server, source));
+        assert!(is_shown, "{via:?}: five were never seen to make room in time");
+    }
+    live.finish();
+}
+
+/// Twenty connections say nothing, and five more: five of them make room. False when that took too long to be seen.
+fn five_more_make_room(live: &Live, server: SocketAddr, source: Ipv4Addr) -> bool {
+    /// Less than a connection has that says nothing.
+    const QUICK: Duration = Duration::from_secs(4);
+    let (began, before) = (Instant::now(), live.meters());
+    let is_late = || began.elapsed() > QUICK;
+    let closed = || live.meters().closed_since(&before);
+    let mut silent: Vec<Stream> = (0..UNREADY_PER_SOURCE_MAX).map(|_| connect_from(source, server)).collect();
+    let are_there = || live.meters().get("turnpike_connections") == UNREADY_PER_SOURCE_MAX as u64;
+    live.until("they are accepted", || (are_there() || is_late()).then_some(()));
+    // For each one more an older one goes: the oldest of that worker, whichever it is.
+    silent.extend((0..5).map(|_| connect_from(source, server)));
+    let have_made_room = || closed() == [("unready_source".to_owned(), 5)];
+    live.until("five have made room", || (have_made_room() || is_late()).then_some(()));
+    silent.retain(is_quiet);
+    let left = silent.len();
+    if !is_late() {
+        assert_eq!(left, UNREADY_PER_SOURCE_MAX, "the others are left alone");
         // A neighbour comes in, and so does whoever shares the address: as soon as he speaks he is none of the twenty.
         ask(&mut connect_from(Ipv4Addr::new(127, 0, 0, 99), server));
         ask(&mut connect_from(source, server));
         silent.retain(is_quiet);
-        silent.iter_mut().for_each(ask);
-        drop(silent);
-        live.wait_until_deserted();
     }
-    live.finish();
+    let is_shown = !is_late();
+    if is_shown {
+        silent.iter_mut().for_each(ask);
+    }
+    drop(silent);
+    live.wait_until_deserted();
+    is_shown
 }
 
 /// A Binding request, which has to be answered.
@@ -184,7 +204,10 @@ fn in_088_a_client_that_does_not_read_is_dropped_for_and_others_are_not() {
         deaf.bind(0x4000, flooder.addr());
         neighbour.bind(0x4000, peer.addr());
         let payload = vec![7; 8_000];
-        let mut memory_kib = Vec::new();
+        // What the server needs for a burst it keeps; only what comes on top of that is the deaf client's.
+        (0..100).for_each(|_| flooder.send(deaf_relayed, &payload));
+        while deaf.poll(Duration::from_millis(200)).is_some() {}
+        let mut memory_kib = vec![live.server.memory_kib()];
         let before = live.meters();
         for packet in 0..PACKETS {
             flooder.send(deaf_relayed, &payload);
@@ -197,8 +220,10 @@ fn in_088_a_client_that_does_not_read_is_dropped_for_and_others_are_not() {
         neighbour.echo();
         let dropped = live.meters().drops_since(&before);
         assert!(matches!(&dropped[..], [(reason, count)] if reason == "backpressure" && *count > 1_000), "{dropped:?}");
-        let (first, last) = (memory_kib[memory_kib.len() / 2], memory_kib[memory_kib.len() - 1]);
-        assert!(last.saturating_sub(first) < 256, "{via:?}: {first} KiB after half of it, {last} in the end");
+        // A queue of 256 KiB, whose room grows by doubling, and what the packets of the neighbour need.
+        let [first, half, last] = [0, memory_kib.len() / 2, memory_kib.len() - 1].map(|at| memory_kib[at]);
+        assert!(last.saturating_sub(first) < 3 * 256, "{via:?}: {first} KiB before it, {last} in the end");
+        assert!(last.saturating_sub(half) < 256, "{via:?}: {half} KiB after half of it, {last} in the end");
         assert_eq!(live.meters().closed_since(&before), []);
     }
     live.wait_until_deserted();

@@ -230,6 +230,19 @@ fn in_042_what_is_appended_after_the_integrity_changes_nothing() {
 }
 
 #[test]
+fn in_044_who_names_another_realm_is_told_ours() {
+    let mut scene = Scene::new();
+    let abroad = Client { realm: b"turn.example.net".to_vec(), ..scene.fresh.clone() };
+    let reply = scene.world.ask(&abroad, allocate());
+    assert_eq!((reply.code(), reply.get(attribute::REALM)), (401, Some(REALM.as_bytes())));
+    // Told so, it comes in.
+    let mut again = Client { realm: Vec::new(), ..abroad };
+    again.learn(&reply);
+    again.realm = reply.get(attribute::REALM).expect("it has one").to_vec();
+    scene.world.succeed(&again, allocate());
+}
+
+#[test]
 fn in_045_an_expired_credential_keeps_its_allocation_and_makes_no_other() {
     for strict in [false, true] {
         let mut world = World::with(|config| config.auth.strict_expiry = strict);
