@@ -13,10 +13,14 @@ pub fn folder(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
 }
 
-/// The inputs of a target, in the order of their names; none where the package came without.
+/// The inputs of a target, in the order of their names; none where the package came without the fuzz targets.
 fn inputs(target: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder(target)) else { return Vec::new() };
+    if !Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").exists() {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(folder(target)).unwrap_or_else(|error| panic!("the inputs of {target}: {error}"));
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("a folder can be read").path()).collect();
+    assert!(!paths.is_empty(), "{target} has no inputs");
     paths.sort();
     paths
 }

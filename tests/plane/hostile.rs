@@ -16,6 +16,7 @@ mod stalls;
 
 use super::fixture::{Answer, Fixture, Wire, Wish};
 use super::limits::NOWHERE;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -235,9 +236,21 @@ fn each_hostile_request_gets_its_answer_is_counted_and_changes_nothing() {
 
 #[test]
 fn every_row_of_the_list_is_here_or_is_shown_elsewhere() {
-    let here: std::collections::BTreeSet<&str> = rows().iter().map(|row| row.id).collect();
-    let ids = ["IN-112", "IN-113", "IN-114", "IN-115", "IN-116", "IN-117", "IN-118", "IN-120", "IN-123", "IN-124"];
-    assert_eq!(here.into_iter().collect::<Vec<_>>(), ids);
+    let elsewhere = [
+        ("IN-119", include_str!("hostile/answers.rs"), "nothing_of_a_request_reaches_a_header_of_its_answer"),
+        ("IN-121", include_str!("limits/names.rs"), "listed_origins_read_answers_and_no_others"),
+        ("IN-122", include_str!("sessions.rs"), "a_username_is_text_whatever_it_looks_like"),
+        ("IN-125", include_str!("hostile/crowds.rs"), "a_thousand_idle_connections_make_room_and_both_parts_answer"),
+        ("IN-126", include_str!("admin.rs"), "a_source_that_guesses_tokens_is_locked_out_alone"),
+        ("IN-127", include_str!("collider_limits.rs"), "frames_that_no_client_may_send_end_the_socket"),
+        ("IN-128", include_str!("rooms.rs"), "a_source_joins_sixty_times_a_minute"),
+        ("IN-129", include_str!("routes.rs"), "those_who_may_not_are_refused_everywhere"),
+    ];
+    let is_test = |text: &str, name: &str| text.contains(&format!("#[test]\nfn {name}()"));
+    let shown = elsewhere.iter().filter(|(_, text, name)| is_test(text, name)).map(|(id, ..)| *id);
+    let shown: BTreeSet<&str> = rows().iter().map(|row| row.id).chain(shown).collect();
+    let all: Vec<String> = (112..=129).map(|number| format!("IN-{number}")).collect();
+    assert_eq!(shown.into_iter().collect::<Vec<_>>(), all);
 }
 
 // IN-112, at the relay's own port.

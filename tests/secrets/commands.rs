@@ -95,16 +95,16 @@ fn a_command_line_that_is_not_understood_is_not_repeated_with_its_secrets() {
         (vec!["dev", "--secret", SECRET, "--port", "x"], 2),
         (vec!["dev", "--secret", SECRET, "--http", "x"], 1),
         (vec!["probe", "turn:127.0.0.1", "--password", ALICE.1], 1),
-        (vec!["probe", "bogus:127.0.0.1", "--user", ALICE.0, "--password", ALICE.1], 1),
-        (vec!["probe", "turn:127.0.0.1", "--user", ALICE.0, "--secret", SECRET, "--secret-file", "empty.txt"], 2),
-        (vec!["probe", "turn:127.0.0.1", "--user", ALICE.0, "--password-file", "empty.txt", "--secret", SECRET], 2),
-        (vec!["load", "bogus:127.0.0.1", "--secret", SECRET], 1),
-        (vec!["load", "turn:127.0.0.1", "--password", ALICE.1], 1),
-        (vec!["load", "turn:127.0.0.1", "--user", ALICE.0, "--password", ALICE.1, "--mode", "bogus"], 2),
+        (vec!["probe", "bogus:127.0.0.1", "--user", ALICE.0, "--password", ALICE.1], 2),
+        (vec!["probe", "turn:127.0.0.1", "--user", ALICE.0, "--secret", SECRET, "--secret-file", "empty.txt"], 1),
+        (vec!["probe", "turn:127.0.0.1", "--user", ALICE.0, "--password-file", "empty.txt", "--secret", SECRET], 1),
+        (vec!["load", "bogus:127.0.0.1", "--duration", "1s", "--secret", SECRET], 2),
+        (vec!["load", "turn:127.0.0.1", "--duration", "1s", "--password", ALICE.1], 1),
+        (vec!["load", "turn:127.0.0.1", "--duration", "1s", "--password", ALICE.1, "--mode", "bogus"], 2),
         (vec!["explain", "credential", "alice", "--password", ALICE.1, "--format", "bogus"], 2),
     ] {
         let (ended, told) = said(&mut turnpike(&folder, &arguments));
-        assert!(ended.is_some_and(|ended| ended != 0), "{arguments:?}, {code}: {told}");
+        assert_eq!(ended, Some(code), "{arguments:?}: {told}");
         heard.said(format!("{arguments:?}"), told);
     }
     heard.judge();

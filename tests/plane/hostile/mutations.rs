@@ -112,7 +112,9 @@ fn mutate(bytes: &mut Vec<u8>, seed: &mut u64) {
         if bytes.is_empty() {
             return;
         }
-        let at = draw(seed) % bytes.len();
+        // As often in the first line, or the first frames, as anywhere.
+        let within = if draw(seed).is_multiple_of(2) { bytes.len() } else { bytes.len().min(48) };
+        let at = draw(seed) % within;
         let piece = at..(at + 1 + draw(seed) % 24).min(bytes.len());
         let word = WORDS[draw(seed) % WORDS.len()].as_bytes();
         match draw(seed) % 8 {
