@@ -25,6 +25,8 @@ const LOSS_MAX: f64 = 0.001;
 const PART_S: f64 = 60.0;
 /// How long what was held may take to be given back at the end.
 const GIVE_BACK: Duration = Duration::from_secs(90);
+/// How long the server is stopped once before memory is judged, in seconds.
+const PAUSE: Duration = Duration::from_secs(2);
 /// Meetings a second, and credentials.
 const VISITS_PER_SECOND: f64 = 1.0;
 /// Time kept back for the calls to be made, and to be given back, in seconds.
@@ -282,11 +284,15 @@ impl Soak<'_> {
         (meetings, credentials)
     }
 
-    /// Reloads, each with another configuration, and new certificates.
+    /// Reloads, each with another configuration, and new certificates; and a pause before memory is judged.
     fn steward(&self) -> (u64, u64) {
         let (mut reloads, mut certificates, began) = (0_u64, 0_u64, Instant::now());
+        let mut pause_s = (!self.options.smoke).then_some(self.options.settle_s() / 2.0);
         while self.left_s() > 1.0 {
             let elapsed = began.elapsed().as_secs_f64();
+            if pause_s.take_if(|pause_s| elapsed >= *pause_s).is_some() {
+                self.noted("a pause", self.pause());
+            }
             if elapsed >= (certificates + 1) as f64 * self.options.certificate {
                 certificates += u64::from(self.noted("a certificate", certificate::write(&self.site.room)).is_some());
             }
@@ -301,7 +307,19 @@ impl Soak<'_> {
 
     fn reload(&self, allocations_per_user: u32) -> io::Result<()> {
         self.site.reconfigure(allocations_per_user)?;
-        let status = Command::new("kill").args(["-HUP", &self.site.pid().to_string()]).status()?;
+        self.signal("HUP")
+    }
+
+    /// Leaves the server without a core for a moment, as a busy machine does. What has waited comes at once and fills
+    /// the receive buffers, whose pages count from then on: else they would look like growth whenever that happens.
+    fn pause(&self) -> io::Result<()> {
+        self.signal("STOP")?;
+        thread::sleep(PAUSE);
+        self.signal("CONT")
+    }
+
+    fn signal(&self, name: &str) -> io::Result<()> {
+        let status = Command::new("kill").args(["-s", name, &self.site.pid().to_string()]).status()?;
         if status.success() { Ok(()) } else { Err(io::Error::other("the server is gone")) }
     }
 
