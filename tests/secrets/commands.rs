@@ -7,6 +7,7 @@ use super::link::Via;
 use super::marker::Marker;
 use super::ports::Stretch;
 use super::program::{Folder, Program, said, turnpike};
+use super::untried::not_tried;
 use crate::wire_client::{REALM, allocate};
 use std::os::unix::process::ExitStatusExt;
 
@@ -174,4 +175,21 @@ fn no_core_of_the_daemon_is_dumped() {
     assert!(!status.success() && !status.core_dumped(), "{status}: {said}");
     let mut left = std::fs::read_dir(&folder.0).expect("the folder is there").flatten();
     assert!(left.all(|entry| !entry.file_name().to_string_lossy().contains("core")), "a core file was left");
+}
+
+#[test]
+fn where_the_limit_of_cores_can_not_be_set_no_program_gets_one_either() {
+    let folder = Folder::new();
+    let daemon = turnpike(&folder, &[]);
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-qq", "-e", "signal=none", "-e", "trace=prctl,prlimit64", "-e", "inject=prlimit64:error=EPERM"]);
+    let output = strace.arg(daemon.get_program()).args(["completions", "bash"]).output();
+    let Ok(output) = output.inspect_err(|error| not_tried("a core limit of 0", &format!("strace: {error}"))) else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return not_tried("a core limit of 0", &format!("strace: {said}"));
+    }
+    assert!(said.contains("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE) = 0"), "{said}");
 }
