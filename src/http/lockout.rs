@@ -16,6 +16,8 @@ pub const FAILURES_MAX: u32 = 5;
 pub const LOCK: Duration = Duration::from_secs(30);
 /// Sources or identities remembered in one table.
 const ENTRIES_MAX: usize = 4096;
+/// As many may be in a table that nobody has tidied up.
+const ENTRIES_UNTIDY: usize = 64;
 
 /// Sources that gave a wrong token or key lately.
 #[derive(Default)]
@@ -58,8 +60,15 @@ impl Lockouts {
 
 /// So many a minute for each key, all of them at once if it likes.
 pub struct PerMinute<K: Hash + Eq + Clone> {
-    limiter: Mutex<Limiter<K>>,
+    asked: Mutex<Asked<K>>,
     quota: Quota,
+}
+
+/// Who has asked lately.
+struct Asked<K: Hash + Eq + Clone> {
+    limiter: Limiter<K>,
+    /// With so many those who may ask as often as ever again are forgotten.
+    tidy_at: usize,
 }
 
 type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
@@ -68,19 +77,22 @@ impl<K: Hash + Eq + Clone> PerMinute<K> {
     /// At most `count` a minute.
     pub fn new(count: NonZeroU32) -> Self {
         let quota = Quota::per_minute(count);
-        PerMinute { limiter: Mutex::new(RateLimiter::hashmap(quota)), quota }
+        let asked = Asked { limiter: RateLimiter::hashmap(quota), tidy_at: ENTRIES_UNTIDY };
+        PerMinute { asked: Mutex::new(asked), quota }
     }
 
     /// Takes one; the error is how long until there is one again.
     pub fn take(&self, key: &K) -> Result<(), Duration> {
-        let mut limiter = self.limiter.lock();
-        if limiter.len() >= ENTRIES_MAX {
+        let mut asked = self.asked.lock();
+        let Asked { limiter, tidy_at } = &mut *asked;
+        if limiter.len() >= *tidy_at {
             limiter.retain_recent();
             // So many at once is a flood from everywhere, which this limit is not against. To
             // forget it costs less than to turn away all who are new.
             if limiter.len() >= ENTRIES_MAX {
                 *limiter = RateLimiter::hashmap(self.quota);
             }
+            *tidy_at = (2 * limiter.len()).clamp(ENTRIES_UNTIDY, ENTRIES_MAX);
         }
         let now = DefaultClock::default().now();
         limiter.check_key(key).map_err(|until| until.wait_time_from(now))
@@ -142,7 +154,18 @@ mod tests {
         let per_minute = PerMinute::new(NonZeroU32::new(10).unwrap());
         for key in 0..ENTRIES_MAX + 10 {
             assert_eq!(per_minute.take(&key), Ok(()));
-            assert!(per_minute.limiter.lock().len() <= ENTRIES_MAX);
+            assert!(per_minute.asked.lock().limiter.len() <= ENTRIES_MAX);
         }
+    }
+
+    #[test]
+    fn whoever_may_ask_as_often_as_ever_again_is_forgotten() {
+        // Back within nanoseconds.
+        let per_minute = PerMinute::new(NonZeroU32::MAX);
+        for key in 0..ENTRIES_MAX {
+            assert_eq!(per_minute.take(&key), Ok(()));
+        }
+        let len = per_minute.asked.lock().limiter.len();
+        assert!(len <= 2 * ENTRIES_UNTIDY, "{len} are remembered");
     }
 }

@@ -300,7 +300,7 @@ fn what_was_refused_is_not_asked_for_again_before_the_clock_moves() {
     while worker.take(5, TO_PEER, id(1), 1_200) {}
     let asked = |mut worker: RateShare, bytes| {
         let (told, heard) = std::sync::mpsc::channel();
-        std::thread::spawn(move || told.send((worker.take(5, TO_PEER, id(1), bytes), worker)));
+        std::thread::spawn(move || drop(told.send((worker.take(5, TO_PEER, id(1), bytes), worker))));
         heard
     };
     // Whoever asks the pot now has to wait.
