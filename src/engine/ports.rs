@@ -70,6 +70,8 @@ pub struct PortPool {
     pub budgets: Budgets,
     reservations: Mutex<HashMap<[u8; 8], Reservation>>,
     reserved: AtomicUsize,
+    /// When the last port that another program held is free again; 0 once that was told.
+    left_alone_until_ms: AtomicU64,
 }
 
 impl PortPool {
@@ -90,6 +92,7 @@ impl PortPool {
             budgets: Budgets::default(),
             reservations: Mutex::default(),
             reserved: AtomicUsize::new(0),
+            left_alone_until_ms: AtomicU64::new(0),
         }
     }
 
@@ -172,7 +175,7 @@ impl PortPool {
             ports.put_back(other);
         }
         if error.kind() == std::io::ErrorKind::AddrInUse {
-            ports.busy(now.mono_ms, failed);
+            self.left_alone_until_ms.fetch_max(ports.busy(now.mono_ms, failed), Ordering::Relaxed);
             return Ok(());
         }
         ports.put_back(failed);
@@ -245,17 +248,31 @@ impl PortPool {
         self.addresses.iter().map(|address| address.ports.lock().free(now.mono_ms) as u64).sum()
     }
 
+    /// When the last port that another program held is free again, if any is not.
+    pub fn next_free_ms(&self) -> Option<u64> {
+        Some(self.left_alone_until_ms.load(Ordering::Relaxed)).filter(|&at_ms| at_ms > 0)
+    }
+
+    /// Whether that has come; it is said once.
+    pub fn comes_free(&self, now: Now) -> bool {
+        self.next_free_ms().is_some_and(|at_ms| {
+            let last = &self.left_alone_until_ms;
+            now.mono_ms >= at_ms && last.compare_exchange(at_ms, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        })
+    }
+
     /// Reserved ports there are.
     pub fn reserved(&self) -> usize {
         self.reserved.load(Ordering::Relaxed)
     }
 
-    /// Frees reserved ports whose time is over.
-    pub fn sweep_reservations(&self, now: Now) {
+    /// Frees reserved ports whose time is over. Says whether there were any.
+    pub fn sweep_reservations(&self, now: Now) -> bool {
         if self.reserved() == 0 {
-            return;
+            return false;
         }
         let mut reservations = self.reservations.lock();
+        let before = reservations.len();
         reservations.retain(|_, reservation| {
             let live = now.mono_ms < reservation.until_ms;
             if !live {
@@ -264,6 +281,7 @@ impl PortPool {
             live
         });
         self.reserved.store(reservations.len(), Ordering::Relaxed);
+        reservations.len() < before
     }
 }
 
@@ -334,6 +352,34 @@ mod tests {
         for want in [Want::Any, Want::Even, Want::Pair] {
             assert_eq!(pool.bind(now(), 0, want, &mut Draws::default(), held).unwrap_err(), PortError::Exhausted);
         }
+    }
+
+    #[test]
+    fn a_port_that_others_held_counts_as_free_in_time_though_nobody_asks_for_one() {
+        let local = "127.0.0.1".parse().unwrap();
+        let pool = PortPool::new(50_000..=50_000, &[(local, local)], AllocationLimits::default());
+        let at = |mono_ms| Now { mono_ms, unix_s: 0 };
+        assert_eq!((pool.free(at(1)), pool.next_free_ms()), (1, None));
+        let held = |_| Err(std::io::ErrorKind::AddrInUse.into());
+        pool.bind(at(1), 0, Want::Any, &mut Draws::default(), held).unwrap_err();
+        let due_ms = pool.next_free_ms().unwrap();
+        assert_eq!((pool.free(at(due_ms - 1)), pool.comes_free(at(due_ms - 1))), (0, false));
+        assert_eq!((pool.comes_free(at(due_ms)), pool.free(at(due_ms))), (true, 1));
+        assert_eq!((pool.comes_free(at(due_ms)), pool.next_free_ms()), (false, None));
+    }
+
+    #[test]
+    fn a_reserved_port_that_nobody_claims_counts_as_free_in_time() {
+        let local = "127.0.0.1".parse().unwrap();
+        let pool = PortPool::new(50_000..=50_001, &[(local, local)], AllocationLimits::default());
+        let at = |mono_ms| Now { mono_ms, unix_s: 0 };
+        let socket = |_| Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None);
+        let (even, _, next) = pool.bind(at(1), 0, Want::Pair, &mut Draws::default(), socket).unwrap();
+        pool.reserve(at(1), SocketAddr::new(local, even.port() + 1), next.unwrap());
+        pool.release(at(2), even);
+        assert_eq!((pool.sweep_reservations(at(RESERVATION_MS)), pool.free(at(RESERVATION_MS))), (false, 1));
+        assert_eq!((pool.sweep_reservations(at(RESERVATION_MS + 1)), pool.free(at(RESERVATION_MS + 1))), (true, 2));
+        assert!(!pool.sweep_reservations(at(RESERVATION_MS + 2)));
     }
 
     #[test]

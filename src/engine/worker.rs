@@ -188,8 +188,9 @@ impl Worker {
         let deadlines = [self.server.next_deadline(), self.clients.next_deadline()];
         let reservations = (self.number == 0 && self.pool.reserved() > 0).then_some(now_ms + NAP_MAX_MS);
         let census = self.census.next_ms(&self.server, &self.notices);
-        let settling = self.meters.next_ms();
-        let next = deadlines.into_iter().flatten().chain(reservations).chain(census).chain(settling).min()?;
+        let (settling, ports) = (self.meters.next_ms(), self.pool.next_free_ms());
+        let others = [reservations, census, settling, ports];
+        let next = deadlines.into_iter().chain(others).flatten().min()?;
         // One more, because the clock's milliseconds are cut off and poll's are too.
         Some(Duration::from_millis(next.saturating_sub(now_ms) + 1))
     }
@@ -504,8 +505,9 @@ impl Worker {
         self.expire_connections();
         self.count();
         self.settle_meters();
-        if self.number == 0 {
-            self.pool.sweep_reservations(self.now);
+        let is_unclaimed = self.number == 0 && self.pool.sweep_reservations(self.now);
+        if is_unclaimed || self.pool.comes_free(self.now) {
+            self.ports_free.tell(&self.pool, self.now);
         }
     }
 
