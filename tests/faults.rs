@@ -1,7 +1,7 @@
 //! What breaks under a server, done to the real binary: each fault is injected, and what must come of it is counted.
 //!
 //!     cargo test --test faults                                       all of them, within a minute or two
-//!     TURNPIKE_FAULTS=long cargo test --release --test faults -- --include-ignored
+//!     TURNPIKE_FAULTS=long cargo test --release --test faults -- --include-ignored --skip the_far_end
 //!                                                                    as many and as long as docs/reliability.md says
 //!
 //! Errors of system calls come from strace, lost packets from a hop of the test's own, a broken network from namespaces

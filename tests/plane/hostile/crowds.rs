@@ -32,7 +32,8 @@ fn crowd(fixture: &Fixture, addr: SocketAddr, count: usize, total: usize) {
     assert!((0..20).all(|at| !is_open(&mut idle[at])), "the oldest made room");
     assert!((1..20).all(|back| is_open(&mut idle[count - back])), "the youngest stay");
     let open = idle.iter_mut().filter_map(|wire| is_open(wire).then_some(())).count();
-    assert!(open <= total, "{open} of {total}");
+    // The requests above were connections too.
+    assert!((total - 3..=total).contains(&open), "{open} of {total}");
 }
 
 #[test]
