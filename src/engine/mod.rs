@@ -236,7 +236,7 @@ impl Engine {
             self.stats.push(stats.clone());
             let ports_free = match seats.first() {
                 Some(Seat { ports_free, .. }) => ports_free.clone(),
-                None => PortsFree::told_by(stats.clone()),
+                None => PortsFree::told_by(stats.clone(), &self.base.pool, ports::now()),
             };
             let (number, notices) = (number as u8, notices.clone());
             seats.push(Seat { number, poll, share, post, commands, notices, stats, ports_free });
@@ -294,7 +294,6 @@ impl Seat {
         let now = ports::now();
         let mut seed = [0; 8];
         ports::random(&mut seed);
-        self.ports_free.tell(&shared.pool, now);
         let options = Options { loopback_peers: shared.turn.policy.allow_loopback };
         let lobby = Lobby::new(shared.sources, shared.guests_max);
         Worker {

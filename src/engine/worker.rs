@@ -106,9 +106,11 @@ pub(super) struct Worker {
 pub(super) struct PortsFree(Arc<Mutex<Arc<WorkerStats>>>);
 
 impl PortsFree {
-    /// Tells it among the counters of one worker.
-    pub fn told_by(stats: Arc<WorkerStats>) -> Self {
-        PortsFree(Arc::new(Mutex::new(stats)))
+    /// Tells it among the counters of one worker, from now on.
+    pub fn told_by(stats: Arc<WorkerStats>, pool: &PortPool, now: Now) -> Self {
+        let told = PortsFree(Arc::new(Mutex::new(stats)));
+        told.tell(pool, now);
+        told
     }
 
     /// Looks and tells in one go, so that the last to tell has seen what all others did.

@@ -79,6 +79,17 @@ fn free_ports_are_told_whichever_worker_gives_them_out() {
     server.stop();
 }
 
+// Else whoever looks early is told that there are none.
+#[test]
+fn free_ports_are_told_before_any_worker_has_begun() {
+    // Mostly a thread is quicker than whoever looks.
+    for _ in 0..30 {
+        let inside = Inside::of(2);
+        let told = inside.total(|stats| stats.ports_free.get());
+        assert_eq!(told, 2 * inside.ports.relay().count() as u64, "those of both addresses");
+    }
+}
+
 /// Asks on a stream that may have to wait until it is accepted.
 fn is_answered(stream: &mut Stream, patience: Duration) -> bool {
     stream.tcp().set_read_timeout(Some(patience)).expect("TCP takes its options");
