@@ -7,14 +7,19 @@
 # Outside a clone there is no commit to tell the time of.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date -r CHANGELOG.md +%s)}
 
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
-sysroot=$(rustc --print sysroot)
-RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$PWD=/turnpike --remap-path-prefix=$cargo_home=/cargo \
---remap-path-prefix=$sysroot=/rust"
+# Has the compilers write a place as this one. They know it by the name they are given, and by its own where that is a
+# link: a crate is compiled in its folder, and what the compiler asks the system for is the latter.
+written_as() { # PLACE NAME
+  local place
+  for place in "$1" "$(realpath -m "$1")"; do
+    RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$place=$2"
+    CFLAGS="${CFLAGS:-} -ffile-prefix-map=$place=$2"
+  done
+}
+written_as "$PWD" /turnpike
+written_as "${CARGO_HOME:-$HOME/.cargo}" /cargo
+written_as "$(rustc --print sysroot)" /rust
 # Where code that is made during the build lies.
-if [[ ${CARGO_TARGET_DIR:-} == /* ]]; then
-  RUSTFLAGS+=" --remap-path-prefix=$CARGO_TARGET_DIR=/turnpike/target"
-fi
-CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=/turnpike -ffile-prefix-map=$cargo_home=/cargo"
-unset cargo_home sysroot
+written_as "$(realpath -m "${CARGO_TARGET_DIR:-target}")" /turnpike/target
+unset -f written_as
 export SOURCE_DATE_EPOCH RUSTFLAGS CFLAGS
