@@ -316,4 +316,10 @@ mod tests {
         }
         assert_eq!(one.judge(at(86_401), &tuple(1), early.as_bytes()), Judgement::Stale);
     }
+
+    #[test]
+    fn what_is_printed_is_all_but_the_key() {
+        let config = Config { key: [7; 32], ..Config::default() };
+        assert_eq!(format!("{config:?}"), "nonce::Config(600, true, false)");
+    }
 }
