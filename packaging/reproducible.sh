@@ -22,4 +22,6 @@ written_as "$(rustc --print sysroot)" /rust
 # Where code that is made during the build lies.
 written_as "$(realpath -m "${CARGO_TARGET_DIR:-target}")" /turnpike/target
 unset -f written_as
+# The linker's number for a binary is made of the debug information too, which packages leave out and which names places.
+RUSTFLAGS+=" -Clink-arg=-Wl,--build-id=none"
 export SOURCE_DATE_EPOCH RUSTFLAGS CFLAGS
