@@ -1,11 +1,13 @@
 //! System calls of a running server that fail because a test wants it so: strace attaches, and detaches at the end.
 
+use super::link::PATIENCE;
 use super::server::Server;
 use super::untried::not_tried;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 /// Whether the tests are to run as many and as long as the list of faults says.
 pub fn is_long() -> bool {
@@ -92,10 +94,22 @@ impl Drop for Injection {
     }
 }
 
-/// The ids of the threads of a server whose names begin so.
+/// The ids of the threads of a server whose names begin so, once all have their own: one that has not begun yet has that
+/// of the first.
 fn tasks(server: &Server, name: &str) -> Vec<String> {
-    let folder = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("the server runs");
-    let all = folder.map(|entry| entry.expect("the server runs").path());
-    let named = all.filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.starts_with(name)));
-    named.map(|task| task.file_name().expect("it has one").to_string_lossy().into_owned()).collect()
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let folder = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("the server runs");
+        let all = folder.map(|entry| entry.expect("the server runs").path());
+        let all: Vec<(PathBuf, String)> =
+            all.filter_map(|task| fs::read_to_string(task.join("comm")).ok().map(|comm| (task, comm))).collect();
+        let first = fs::read_to_string(format!("/proc/{}/comm", server.pid())).expect("the server runs");
+        if all.iter().filter(|(_, comm)| *comm == first).count() == 1 || Instant::now() > until {
+            let named = all.iter().filter(|(_, comm)| comm.starts_with(name));
+            return named
+                .map(|(task, _)| task.file_name().expect("it has one").to_string_lossy().into_owned())
+                .collect();
+        }
+        std::thread::yield_now();
+    }
 }
