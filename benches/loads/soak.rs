@@ -25,7 +25,7 @@ const LOSS_MAX: f64 = 0.001;
 const PART_S: f64 = 60.0;
 /// How long what was held may take to be given back at the end.
 const GIVE_BACK: Duration = Duration::from_secs(90);
-/// How long the server is stopped once before memory is judged, in seconds.
+/// How long the server is stopped once before memory is judged.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Meetings a second, and credentials.
 const VISITS_PER_SECOND: f64 = 1.0;

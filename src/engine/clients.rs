@@ -66,6 +66,19 @@ fn link_of(index: u32, generation: u32) -> LinkId {
     LinkId(token::token(Kind::Connection, index, generation).0 as u64)
 }
 
+/// The connection of a slot, if it is still the one that is meant.
+fn connection_in(slots: &mut [Slot], index: u32, generation: u32) -> Option<&mut Connection> {
+    let slot = slots.get_mut(index as usize)?;
+    if slot.generation == generation { slot.connection.as_mut() } else { None }
+}
+
+/// Has a connection flushed at the round's end.
+fn mark(dirty: &mut Vec<u32>, connection: &mut Connection, index: u32) {
+    if !std::mem::replace(&mut connection.dirty, true) {
+        dirty.push(index);
+    }
+}
+
 impl Clients {
     pub fn new(listeners: Vec<TcpListener>, tls: Option<Arc<ServerConfig>>, lobby: Lobby, now: Now) -> Self {
         Clients {
@@ -95,8 +108,7 @@ impl Clients {
     }
 
     fn get_mut(&mut self, index: u32, generation: u32) -> Option<&mut Connection> {
-        let slot = self.slots.get_mut(index as usize)?;
-        if slot.generation == generation { slot.connection.as_mut() } else { None }
+        connection_in(&mut self.slots, index, generation)
     }
 
     /// Queues a frame for a connection. False if it has no room for relayed data, or is gone;
@@ -104,15 +116,12 @@ impl Clients {
     pub fn queue(&mut self, link: LinkId, parts: &[&[u8]], relayed: bool) -> bool {
         let (_, index, generation) = token::split(Token(link.0 as usize));
         let Clients { slots, spare, dirty, .. } = self;
-        let slot = slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
-        let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else { return false };
+        let Some(connection) = connection_in(slots, index, generation) else { return false };
         let queued = connection.queue(parts, relayed, spare).is_ok();
         if !queued && !relayed {
             connection.close(CloseReason::Unread);
         }
-        if !std::mem::replace(&mut connection.dirty, true) {
-            dirty.push(index);
-        }
+        mark(dirty, connection, index);
         queued
     }
 
@@ -120,20 +129,17 @@ impl Clients {
     /// to a request that is not answered its end is the answer.
     pub fn close(&mut self, link: LinkId, reason: CloseReason) {
         let (_, index, generation) = token::split(Token(link.0 as usize));
-        let Some(connection) = self.get_mut(index, generation) else { return };
+        let Clients { slots, dirty, .. } = self;
+        let Some(connection) = connection_in(slots, index, generation) else { return };
         connection.close(reason);
-        if !std::mem::replace(&mut connection.dirty, true) {
-            self.dirty.push(index);
-        }
+        mark(dirty, connection, index);
     }
 
     /// Has a connection flushed at the round's end, if it has something to send.
     fn mark_dirty(&mut self, index: u32, generation: u32) {
-        if let Some(connection) = self.get_mut(index, generation)
-            && connection.has_output()
-            && !std::mem::replace(&mut connection.dirty, true)
-        {
-            self.dirty.push(index);
+        let Clients { slots, dirty, .. } = self;
+        if let Some(connection) = connection_in(slots, index, generation).filter(|connection| connection.has_output()) {
+            mark(dirty, connection, index);
         }
     }
 
@@ -175,8 +181,7 @@ impl Clients {
     /// handshake is done.
     fn fill(&mut self, scratch: &mut Scratch, index: u32, generation: u32, now: Now) -> Filled {
         let Clients { slots, tls, lobby, .. } = self;
-        let slot = slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
-        let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else { return Filled::Closed };
+        let Some(connection) = connection_in(slots, index, generation) else { return Filled::Closed };
         if !connection.wants_input() {
             return Filled::Blocked;
         }
@@ -198,8 +203,7 @@ impl Clients {
     /// Moves a connection between guests and residents, as it has an allocation or has none any more.
     fn set_standing(&mut self, index: u32, generation: u32, to: Standing) {
         let Clients { slots, lobby, .. } = self;
-        let slot = slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
-        if let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) {
+        if let Some(connection) = connection_in(slots, index, generation) {
             lobby.advance(&mut connection.place, to, index);
         }
     }

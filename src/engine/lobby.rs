@@ -95,6 +95,12 @@ pub(super) struct Place {
     pub standing: Standing,
 }
 
+impl Place {
+    fn seat(&self, index: u32) -> Seat {
+        Seat { index, source: self.source }
+    }
+}
+
 /// Where a connection without an allocation is found.
 #[derive(Clone, Copy, Debug)]
 struct Seat {
@@ -152,7 +158,7 @@ impl Lobby {
 
     /// Remembers the index of a connection that was taken in.
     pub fn seat(&mut self, place: &Place, index: u32) {
-        self.unready.insert(place.number, Seat { index, source: place.source });
+        self.unready.insert(place.number, place.seat(index));
     }
 
     /// A connection has come further, or fallen back to be a guest.
@@ -161,7 +167,7 @@ impl Lobby {
         match (from, to) {
             (Standing::Unready, Standing::Guest) => {
                 self.unready.remove(&place.number);
-                self.guests.insert(place.number, Seat { index, source: place.source });
+                self.guests.insert(place.number, place.seat(index));
                 self.sources.count(place.source, -1, 0);
             }
             (Standing::Guest, Standing::Resident) => {
@@ -170,7 +176,7 @@ impl Lobby {
             }
             (Standing::Resident, Standing::Guest) => {
                 // It was let in once and is not refused now.
-                self.guests.insert(place.number, Seat { index, source: place.source });
+                self.guests.insert(place.number, place.seat(index));
                 self.sources.count(place.source, 0, 1);
             }
             _ => debug_assert!(from == to, "one step at a time"),

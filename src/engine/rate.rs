@@ -56,7 +56,7 @@ struct Pot {
 
 impl Pot {
     /// Draws a whole portion, or what a packet lacks, or nothing.
-    fn draw(&mut self, now_ms: u64, rate: u64, class: Class, lacking: u64) -> u64 {
+    fn draw(&mut self, now_ms: u64, rate: u64, class: Class, lacking: u64) -> Option<u64> {
         let burst = burst(rate);
         let floor = match class {
             Class::Small => 0,
@@ -67,7 +67,7 @@ impl Pot {
         let mut amounts = [portion, lacking].into_iter();
         let got = amounts.find(|&amount| self.bucket.take_above(now_ms, rate, burst, floor, amount));
         self.window.count(class, got);
-        got.unwrap_or(0)
+        got
     }
 }
 
@@ -145,11 +145,10 @@ impl RateShare {
             }
             let mut pot = pot.lock();
             *terms = pot.window.tell(now_ms, rate, std::mem::take(untold));
-            let got = pot.draw(now_ms, rate, class, lacking);
-            if got == 0 {
+            let Some(got) = pot.draw(now_ms, rate, class, lacking) else {
                 *refused = Refused { at_ms: now_ms, lacking };
                 return false;
-            }
+            };
             *pool += got;
         }
         *pool -= bytes;

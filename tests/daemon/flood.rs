@@ -182,18 +182,18 @@ fn newcomers_get_their_challenge_while_strangers_use_up_the_total() {
         stranger(number)
     };
     let mut waiting: Vec<(UdpSocket, u32)> = Vec::new();
+    // Each newcomer asks somewhere among the crowd, and elsewhere the next time.
+    let place_of = |number: u32| (number.wrapping_mul(2_654_435_761) >> 8) % BATCH;
     while began.elapsed() < Duration::from_secs(20) {
         let crowd: Vec<UdpSocket> = (0..BATCH).map(|_| fresh()).collect();
         waiting.push((fresh(), 0));
         for (place, socket) in (0_u32..).zip(&crowd) {
             (0..8).for_each(|_| drop(socket.send_to(&question, udp)));
-            // Each newcomer asks somewhere among the crowd, and elsewhere the next time.
-            let here = |&(asked, (_, tries)): &(u32, &(UdpSocket, u32))| {
-                (asked.wrapping_add(*tries).wrapping_add(rounds as u32).wrapping_mul(2_654_435_761) >> 8) % BATCH
-                    == place
-            };
-            let asking = (0_u32..).zip(&waiting).filter(here);
-            asking.for_each(|(_, (newcomer, _))| drop(newcomer.send_to(&question, udp)));
+            for (asking, (newcomer, tries)) in (0_u32..).zip(&waiting) {
+                if place_of(asking + tries + rounds as u32) == place {
+                    let _ = newcomer.send_to(&question, udp);
+                }
+            }
         }
         sent += u64::from(BATCH) * 8 + waiting.len() as u64;
         // What it is answered comes after all of the others.
